@@ -1,0 +1,75 @@
+//! Why an attempt ended: everything the render site may learn about it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The end of an attempt, without a word of the job's own text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum Cause {
+    /// The command ended by itself. Zero is success.
+    Exited {
+        /// Its exit code.
+        code: u8,
+    },
+    /// A signal ended the command.
+    Killed {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The session ran longer than its limit.
+    TimedOut {
+        /// The limit in seconds.
+        seconds: u64,
+    },
+    /// The memory limit ended the session.
+    OutOfMemory,
+    /// Someone asked for the end.
+    Canceled,
+    /// The view server went away, so the job's files did too.
+    ViewLost,
+    /// The audit log could not be written, so nothing may be answered.
+    AuditLost,
+    /// A write to the view failed (quota, disk), so what was written cannot be trusted.
+    Poisoned,
+    /// An input did not verify: wrong key, or someone changed the object.
+    NotAuthentic,
+    /// The command ended well but an expected output is missing.
+    NoOutput,
+    /// The node that held the lease went away.
+    NodeLost,
+    /// The sandbox could not be built; the command never ran.
+    NotStarted {
+        /// The step of the launch that failed.
+        step: String,
+        /// The error number of the step.
+        errno: i32,
+    },
+}
+
+impl Cause {
+    /// True if the command did what was asked and its outputs may be committed.
+    pub fn is_success(&self) -> bool {
+        *self == Self::Exited { code: 0 }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exited with code {code}"),
+            Self::Killed { signal } => write!(f, "killed by signal {signal}"),
+            Self::TimedOut { seconds } => write!(f, "ran longer than {seconds} s"),
+            Self::OutOfMemory => f.write_str("out of memory"),
+            Self::Canceled => f.write_str("canceled"),
+            Self::ViewLost => f.write_str("the view server went away"),
+            Self::AuditLost => f.write_str("the audit log could not be written"),
+            Self::Poisoned => f.write_str("a write to the view failed"),
+            Self::NotAuthentic => f.write_str("an input is not authentic"),
+            Self::NoOutput => f.write_str("an expected output is missing"),
+            Self::NodeLost => f.write_str("the node went away"),
+            Self::NotStarted { step, errno } => write!(f, "not started: {step} failed with error {errno}"),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Audit events: who touched what, and what the answer was.
+//!
+//! An event has two halves. The *head* is clear: it says that something happened, to the operator too. The *body* names paths and
+//! processes; it is sealed to the client and its auditor before it leaves the view server. Variants and fields are append-only: an old
+//! reader must be able to refuse a new record by its version, and a new reader must read every old one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{cause::Cause, id::SessionId};
+
+/// What happened, as clear text that the operator may read: a kind, never a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Control {
+    /// The job's files were packed and signed.
+    Packed {
+        /// Number of files.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// A session was leased.
+    Leased {
+        /// The session.
+        session: SessionId,
+        /// The attempt's number.
+        attempt: u32,
+        /// The fence.
+        fence: u64,
+    },
+    /// The warden released the job's key into a view server.
+    KeyReleased {
+        /// The session.
+        session: SessionId,
+        /// The view server's ephemeral public key.
+        to: [u8; 32],
+    },
+    /// The warden refused to release the key.
+    KeyRefused {
+        /// The session.
+        session: SessionId,
+        /// The rule that refused, in our words.
+        reason: String,
+    },
+    /// The sandbox stands and the command was started.
+    Started {
+        /// The session.
+        session: SessionId,
+        /// The digest of the policy in force.
+        policy: [u8; 32],
+        /// The Landlock ABI in force.
+        landlock_abi: u32,
+    },
+    /// The session ended and nothing of it is left.
+    Ended {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        cause: Cause,
+    },
+    /// The attempt's outputs were sealed and accepted.
+    Committed {
+        /// The session.
+        session: SessionId,
+        /// The object that holds the result manifest.
+        manifest: [u8; 32],
+        /// Number of output files.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// The attempt's outputs were set apart: it failed, or its fence was old.
+    SetApart {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// Someone mounted or listed the job's view outside a session.
+    DebugAccess {
+        /// The user id that asked.
+        uid: u32,
+        /// `mount`, `ls`, `home`.
+        how: String,
+    },
+    /// The results were stored at home.
+    Delivered {
+        /// Number of files stored.
+        files: u64,
+        /// Number of files set aside because something else stood in their place.
+        kept_aside: u64,
+    },
+}
+
+/// What a process inside the session did to the client's files. Sealed before it leaves the view server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// When, in nanoseconds since 1970, by the view server's clock.
+    pub at: u64,
+    /// The process id on the host; 0 if the kernel's own write-back.
+    pub pid: u32,
+    /// The program's own name for itself (`comm`), lossy.
+    pub comm: String,
+    /// What was done.
+    pub op: Op,
+    /// The full path inside the session. Bytes, since names are.
+    pub path: Vec<u8>,
+    /// The second path of a rename or a link.
+    pub to: Option<Vec<u8>>,
+    /// What was answered.
+    pub verdict: Verdict,
+    /// Bytes served or taken, for the summaries at close.
+    pub bytes: u64,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Op {
+    /// Looked up (recorded when it was denied or missing).
+    Lookup,
+    /// Opened to read.
+    OpenRead,
+    /// Opened to write.
+    OpenWrite,
+    /// Created a file.
+    Create,
+    /// Created a directory.
+    Mkdir,
+    /// Created a symbolic link.
+    Symlink,
+    /// Created a hard link.
+    Link,
+    /// Renamed.
+    Rename,
+    /// Removed a file.
+    Unlink,
+    /// Removed a directory.
+    Rmdir,
+    /// Changed mode, owner, times or size.
+    Setattr,
+    /// Changed or removed an extended attribute.
+    Xattr,
+    /// Listed a directory.
+    List,
+    /// Closed after reading; `bytes` were served by the view.
+    CloseRead,
+    /// Closed after writing; `bytes` were taken.
+    CloseWrite,
+    /// Created a special file (always refused).
+    Mknod,
+    /// Started the session's command. `path` is the program, `to` the arguments joined by NUL.
+    Exec,
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was done.
+    Allowed,
+    /// The policy refused it, by this rule.
+    Denied {
+        /// The rule as `file:line` and its text.
+        rule: String,
+    },
+    /// There is no such file.
+    Missing,
+    /// The stored bytes did not verify: nothing was shown.
+    NotAuthentic,
+    /// It could not be done, with this error number.
+    Failed {
+        /// The error number.
+        errno: i32,
+    },
+}

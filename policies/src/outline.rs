@@ -1,0 +1,46 @@
+//! The outline: the clear half of a job, which the render site may read.
+//!
+//! It holds opaque ids, counts and amounts. No name, path, parameter or command of a client's ever enters it: those are in the recipe,
+//! which is sealed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ClientAlias, JobId, PolicyDigest, PolicyName};
+
+/// What the scheduler may know of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outline {
+    /// The job.
+    pub job: JobId,
+    /// Whose job, by alias.
+    pub client: ClientAlias,
+    /// 0 (last) to 100 (first).
+    pub priority: u8,
+    /// The policy that every session of the job runs under.
+    pub policy: PolicyName,
+    /// And its digest, so that both sites mean the same text.
+    pub policy_digest: PolicyDigest,
+    /// The steps, in an order in which each comes after those it depends on.
+    pub steps: Vec<StepOutline>,
+    /// When the job may no longer start, in seconds since 1970.
+    pub expires: u64,
+}
+
+/// One step: how many tasks, and what each needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepOutline {
+    /// The number of tasks.
+    pub tasks: u64,
+    /// Indices of the steps that must be done before.
+    pub depends_on: Vec<u32>,
+    /// Minimum amounts by OpenJD capability name, for example `amount.worker.vcpu`.
+    pub amounts: BTreeMap<String, f64>,
+    /// Required attributes by OpenJD capability name: any of the values.
+    pub attributes: BTreeMap<String, Vec<String>>,
+    /// The wall-clock limit of one task in seconds.
+    pub timeout: u64,
+}
