@@ -69,7 +69,9 @@ impl fmt::Display for Cause {
             Self::NotAuthentic => f.write_str("an input is not authentic"),
             Self::NoOutput => f.write_str("an expected output is missing"),
             Self::NodeLost => f.write_str("the node went away"),
-            Self::NotStarted { step, errno } => write!(f, "not started: {step} failed with error {errno}"),
+            Self::NotStarted { step, errno } => {
+                write!(f, "not started: {step} failed with error {errno}")
+            }
         }
     }
 }

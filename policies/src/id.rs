@@ -24,7 +24,10 @@ const ALPHABET: &str = "0123456789abcdefghjkmnpqrstvwxyz";
 fn base32() -> data_encoding::Encoding {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str(ALPHABET);
-    #[expect(clippy::expect_used, reason = "a constant specification, exercised by every test")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a constant specification, exercised by every test"
+    )]
     spec.encoding().expect("a valid base32 alphabet")
 }
 
@@ -158,7 +161,11 @@ impl FromStr for ObjectId {
             .ok()
             .and_then(|bytes| bytes.try_into().ok())
             .map(Self)
-            .ok_or_else(|| Malformed { kind: "object id", text: text.to_owned(), expected: "64 hexadecimal digits" })
+            .ok_or_else(|| Malformed {
+                kind: "object id",
+                text: text.to_owned(),
+                expected: "64 hexadecimal digits",
+            })
     }
 }
 
@@ -204,7 +211,11 @@ impl VerifyKey {
     /// What people compare: the first 20 bytes of the key's BLAKE3 hash in groups of four letters.
     pub fn fingerprint(&self) -> String {
         let text = base32().encode(&blake3::hash(&self.0).as_bytes()[..20]);
-        text.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join("-")
+        text.as_bytes()
+            .chunks(4)
+            .map(String::from_utf8_lossy)
+            .collect::<Vec<_>>()
+            .join("-")
     }
 }
 impl fmt::Debug for VerifyKey {
@@ -232,7 +243,16 @@ mod tests {
 
     #[test]
     fn a_name_that_could_be_a_path_or_a_title_is_refused() {
-        for text in ["", "..", "/etc", "a/b", "Studio X", "-rf", "\u{e9}", &"a".repeat(64)] {
+        for text in [
+            "",
+            "..",
+            "/etc",
+            "a/b",
+            "Studio X",
+            "-rf",
+            "\u{e9}",
+            &"a".repeat(64),
+        ] {
             assert!(ClientAlias::new(text).is_err(), "{text:?}");
         }
         assert_eq!(

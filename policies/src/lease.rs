@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ClientAlias, Fence, JobId, NodeName, PolicyDigest, PolicyName, SessionId, SlotIndex, TaskId, VerifyKey};
+use crate::id::{
+    ClientAlias, Fence, JobId, NodeName, PolicyDigest, PolicyName, SessionId, SlotIndex, TaskId,
+    VerifyKey,
+};
 
 /// The right to run. Signed by the schedule server; the key warden checks it before it releases a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

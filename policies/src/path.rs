@@ -24,8 +24,8 @@ pub struct CentralPath(String);
 
 /// Directories that the system itself needs: a view over one of them, or over a parent of one, would hide the renderer from itself.
 const SYSTEM: [&str; 18] = [
-    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp",
-    "/usr", "/var", "/opt",
+    "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc",
+    "/root", "/run", "/sbin", "/sys", "/tmp", "/usr", "/var", "/opt",
 ];
 
 /// System directories in which a farm may well keep its central storage, below but not at the directory itself.
@@ -35,7 +35,12 @@ impl CentralPath {
     /// Checks a path.
     pub fn new(path: impl Into<String>) -> Result<Self, NotCentral> {
         let path = path.into();
-        let refuse = |reason| Err(NotCentral { path: path.clone(), reason });
+        let refuse = |reason| {
+            Err(NotCentral {
+                path: path.clone(),
+                reason,
+            })
+        };
         if !path.starts_with('/') {
             return refuse("it is not absolute");
         }
@@ -45,7 +50,10 @@ impl CentralPath {
         if path == "/" {
             return refuse("it is the root directory");
         }
-        if path[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..") {
+        if path[1..]
+            .split('/')
+            .any(|part| part.is_empty() || part == "." || part == "..")
+        {
             return refuse("it has an empty, '.' or '..' part");
         }
         if path.chars().any(char::is_control) {
@@ -53,7 +61,9 @@ impl CentralPath {
         }
         for system in SYSTEM {
             let at = path == system;
-            let below = path.strip_prefix(system).is_some_and(|rest| rest.starts_with('/'));
+            let below = path
+                .strip_prefix(system)
+                .is_some_and(|rest| rest.starts_with('/'));
             if at || (below && !SHARED.contains(&system)) {
                 return refuse("it lies on a system directory");
             }
@@ -68,7 +78,9 @@ impl CentralPath {
 
     /// True if one of the two paths lies at or below the other.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let below = |a: &str, b: &str| a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+        let below = |a: &str, b: &str| {
+            a == b || a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'))
+        };
         below(&self.0, &other.0) || below(&other.0, &self.0)
     }
 }
@@ -102,8 +114,18 @@ mod tests {
 
     #[test]
     fn places_where_farms_keep_their_storage_are_central_paths() {
-        for path in ["/mnt/central", "/srv/farm/projects", "/projects", "/home/show", "/opt/farm/data", "/média"] {
-            assert_eq!(CentralPath::new(path).map(String::from).as_deref(), Ok(path));
+        for path in [
+            "/mnt/central",
+            "/srv/farm/projects",
+            "/projects",
+            "/home/show",
+            "/opt/farm/data",
+            "/média",
+        ] {
+            assert_eq!(
+                CentralPath::new(path).map(String::from).as_deref(),
+                Ok(path)
+            );
         }
     }
 
@@ -122,7 +144,14 @@ mod tests {
             ("/proc/self", "it lies on a system directory"),
             ("/a\nb", "it has a control character"),
         ] {
-            assert_eq!(CentralPath::new(path).unwrap_err(), NotCentral { path: path.into(), reason }, "{path:?}");
+            assert_eq!(
+                CentralPath::new(path).unwrap_err(),
+                NotCentral {
+                    path: path.into(),
+                    reason
+                },
+                "{path:?}"
+            );
         }
     }
 
