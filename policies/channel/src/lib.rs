@@ -84,6 +84,23 @@ pub struct Incoming<T> {
     pub descriptors: Vec<OwnedFd>,
 }
 
+/// Room for one message, for those who receive many.
+#[derive(Debug)]
+pub struct Inbox(Vec<u8>);
+
+impl Inbox {
+    /// Room for the longest message.
+    pub fn new() -> Self {
+        Self(vec![0; MESSAGE_MAX])
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Incoming<T> {
     /// The message and exactly `N` descriptors.
     pub fn exactly<const N: usize>(self) -> Result<(T, [OwnedFd; N]), Error> {
@@ -150,11 +167,25 @@ impl Channel {
         self.send_with(message, &[])
     }
 
+    /// Sends a message if the peer's queue has room for it at once; otherwise [`Error::Late`].
+    pub fn try_send<T: Serialize>(&self, message: &T) -> Result<(), Error> {
+        self.send_flagged(message, &[], SendFlags::DONTWAIT)
+    }
+
     /// Sends a message with descriptors.
     pub fn send_with<T: Serialize>(
         &self,
         message: &T,
         descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), Error> {
+        self.send_flagged(message, descriptors, SendFlags::empty())
+    }
+
+    fn send_flagged<T: Serialize>(
+        &self,
+        message: &T,
+        descriptors: &[BorrowedFd<'_>],
+        flags: SendFlags,
     ) -> Result<(), Error> {
         let bytes =
             postcard::to_stdvec(message).map_err(|source| Error::NotUnderstood { source })?;
@@ -175,7 +206,7 @@ impl Channel {
                 &self.socket,
                 &[IoSlice::new(&bytes)],
                 &mut ancillary,
-                SendFlags::NOSIGNAL,
+                SendFlags::NOSIGNAL | flags,
             ) {
                 Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
@@ -186,15 +217,32 @@ impl Channel {
 
     /// Receives a message; `None` when the peer has closed its end.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<Incoming<T>>, Error> {
-        let mut bytes = vec![0; MESSAGE_MAX];
+        self.recv_flagged(&mut Inbox::new(), RecvFlags::empty())
+    }
+
+    /// Receives a message that is already there, by way of a buffer that is kept from message to message; [`Error::Late`] if none is
+    /// there, `None` when the peer has closed its end and all that it sent has been received.
+    pub fn try_recv<T: DeserializeOwned>(
+        &self,
+        inbox: &mut Inbox,
+    ) -> Result<Option<Incoming<T>>, Error> {
+        self.recv_flagged(inbox, RecvFlags::DONTWAIT)
+    }
+
+    fn recv_flagged<T: DeserializeOwned>(
+        &self,
+        inbox: &mut Inbox,
+        flags: RecvFlags,
+    ) -> Result<Option<Incoming<T>>, Error> {
+        let bytes = inbox.0.as_mut_slice();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             match recvmsg(
                 &self.socket,
-                &mut [IoSliceMut::new(&mut bytes)],
+                &mut [IoSliceMut::new(bytes)],
                 &mut ancillary,
-                RecvFlags::CMSG_CLOEXEC,
+                RecvFlags::CMSG_CLOEXEC | flags,
             ) {
                 Ok(received) => break received,
                 Err(rustix::io::Errno::INTR) => {}
@@ -319,6 +367,24 @@ mod tests {
         let large = vec![7u8; MESSAGE_MAX - 8];
         a.send(&large).unwrap();
         assert_eq!(b.expect::<Vec<u8>>().unwrap().message, large);
+    }
+
+    #[test]
+    fn who_tries_never_waits() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut inbox = Inbox::new();
+        assert!(matches!(b.try_recv::<u8>(&mut inbox), Err(Error::Late)));
+        let mut sent = 0u32;
+        while a.try_send(&(sent, vec![0u8; 4096])).is_ok() {
+            sent += 1;
+        }
+        assert!(matches!(a.try_send(&sent), Err(Error::Late)));
+        drop(a);
+        for expected in 0..sent {
+            let got = b.try_recv::<(u32, Vec<u8>)>(&mut inbox).unwrap().unwrap();
+            assert_eq!(got.message.0, expected);
+        }
+        assert!(b.try_recv::<u8>(&mut inbox).unwrap().is_none());
     }
 
     #[test]
