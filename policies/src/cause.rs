@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The end of an attempt, without a word of the job's own text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cause", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The command ended by itself. Zero is success.
     Exited {

@@ -10,7 +10,7 @@ use crate::{cause::Cause, id::SessionId};
 
 /// What happened, as clear text that the operator may read: a kind, never a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Control {
     /// The job's files were packed and signed.
     Packed {
@@ -89,6 +89,16 @@ pub enum Control {
         files: u64,
         /// Number of files set aside because something else stood in their place.
         kept_aside: u64,
+    },
+    /// The audit writer found an incomplete record at the end of the log, left by a crash, and cut it off.
+    Recovered {
+        /// The bytes that were cut off.
+        bytes: u64,
+    },
+    /// The audit writer hung up on a process because it sent something that is not a message.
+    HungUp {
+        /// Which kind of process it was.
+        source: String,
     },
 }
 
