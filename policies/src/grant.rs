@@ -3,7 +3,7 @@
 //! Holding a [`Grant`] *is* the permission: only the judge makes one, it cannot be read from a file or a socket, and the worker spends
 //! it on a plan. Its [`Terms`] can be printed, which is what `--dry-run` does.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -164,6 +164,40 @@ pub enum Feature {
     CgroupKill,
     /// Memory and process limits by cgroup.
     CgroupLimits,
+}
+
+impl Feature {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 8] = [
+        Self::Landlock,
+        Self::Seccomp,
+        Self::UserNamespace,
+        Self::Namespaces,
+        Self::NetworkNamespace,
+        Self::Fuse,
+        Self::CgroupKill,
+        Self::CgroupLimits,
+    ];
+
+    /// Its key in a policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+            Self::UserNamespace => "user-namespace",
+            Self::Namespaces => "namespaces",
+            Self::NetworkNamespace => "network-namespace",
+            Self::Fuse => "fuse",
+            Self::CgroupKill => "cgroup-kill",
+            Self::CgroupLimits => "cgroup-limits",
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How much a feature is wanted.

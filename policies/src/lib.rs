@@ -5,11 +5,35 @@
 #![forbid(unsafe_code)]
 
 pub mod cause;
+pub mod central;
 pub mod event;
+pub mod explain;
 pub mod grant;
 pub mod id;
+pub mod judge;
 pub mod lease;
 pub mod outline;
 pub mod path;
 
+mod amount;
+mod catalogue;
+mod error;
+mod glob;
+mod layer;
+mod never;
+mod origin;
+mod parse;
+mod place;
+mod policy;
+mod text;
+mod warning;
+
+pub use catalogue::Catalogue;
+pub use error::Error;
 pub use grant::Grant;
+pub use judge::{Denied, Request};
+pub use never::why_never;
+pub use origin::Origin;
+pub use parse::PolicyFile;
+pub use policy::{Line, Policy};
+pub use warning::Warning;
