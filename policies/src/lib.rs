@@ -4,6 +4,7 @@
 //! The judge reads policy files and answers with a [`Grant`]. The crate is pure: no I/O, no clock, no randomness.
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
 pub mod cause;
 pub mod central;
 pub mod event;
@@ -16,7 +17,6 @@ pub mod outline;
 pub mod path;
 
 mod amount;
-mod catalogue;
 mod error;
 mod glob;
 mod layer;
