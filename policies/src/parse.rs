@@ -103,7 +103,12 @@ impl<'a> Reader<'a> {
                 self.text,
                 error.span().map_or(0, |span| span.start),
             ),
-            problem: error.message().to_owned(),
+            // The message repeats keys of the text, which may hold what a terminal obeys.
+            problem: error
+                .message()
+                .chars()
+                .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+                .collect(),
         })
     }
 

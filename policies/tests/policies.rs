@@ -323,6 +323,18 @@ mod parsing {
     }
 
     #[test]
+    fn an_error_cannot_move_the_cursor() {
+        for text in [
+            "\"\\u001b[2J\" = 1",
+            "[[device]]\nname = \"\\u001b[2J\"\nreason = \"x\"",
+            "[[device]]\nname = \"null\"\nreason = \"\\u001b[2J\"",
+        ] {
+            let error = own(text).unwrap_err().to_string();
+            assert!(!error.chars().any(char::is_control), "{error:?}");
+        }
+    }
+
+    #[test]
     fn another_schema_or_another_name_of_the_same_is_refused() {
         let mut catalogue = Catalogue::shipped().unwrap();
         let add = |catalogue: &mut Catalogue, text: &str| {
