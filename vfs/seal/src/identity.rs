@@ -13,8 +13,8 @@ use crate::{
     random::{Random, draw},
 };
 
-/// What is signed: `"safelight v0 "`, the context, a zero byte, the bytes. Contexts are constants of ours and hold no zero byte.
-fn message(context: &'static str, bytes: &[u8]) -> Vec<u8> {
+/// What is signed: `"safelight v0 "`, the context, a zero byte, the bytes. Contexts are constants of ours, never a peer's, and hold no zero byte.
+fn message(context: &str, bytes: &[u8]) -> Vec<u8> {
     [b"safelight v0 ", context.as_bytes(), &[0], bytes].concat()
 }
 
@@ -55,7 +55,7 @@ impl SigningSecret {
     }
 
     /// Signs `bytes` for one purpose.
-    pub fn sign(&self, context: &'static str, bytes: &[u8]) -> [u8; 64] {
+    pub fn sign(&self, context: &str, bytes: &[u8]) -> [u8; 64] {
         let mut out = [0; 64];
         out.copy_from_slice(pair(&self.seed).sign(&message(context, bytes)).as_ref());
         out
@@ -70,7 +70,7 @@ fn pair(seed: &[u8; 32]) -> Ed25519KeyPair {
 
 /// Checks a signature that was made for `context`.
 pub fn verify(
-    context: &'static str,
+    context: &str,
     key: &VerifyKey,
     bytes: &[u8],
     signature: &[u8; 64],

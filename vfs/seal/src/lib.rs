@@ -2,7 +2,7 @@
 //!
 //! - [`identity`]: who signs and who may receive; [`key_file`] keeps a client's secrets.
 //! - [`job_key`]: the one key of a job, how it travels to a recipient, and what derives from it: [`blob`], [`audit_key`].
-//! - [`segment`]: up to 16 MiB of a file as one immutable sealed object.
+//! - [`segment`]: up to 16 MiB of a file as one immutable sealed object. [`manifest`]: which segments make which file.
 //! - [`working`]: the ephemeral key under which an attempt writes before its outputs are sealed.
 //!
 //! Invariants: key types have neither `Debug` nor `Serialize` and are wiped when dropped; randomness is an argument; nothing that is
@@ -18,6 +18,7 @@ pub mod identity;
 pub mod job_key;
 mod kdf;
 pub mod key_file;
+pub mod manifest;
 pub mod random;
 pub mod segment;
 pub mod working;
