@@ -237,6 +237,7 @@ impl Channel {
         let bytes = inbox.0.as_mut_slice();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut reset = false;
         let received = loop {
             match recvmsg(
                 &self.socket,
@@ -246,6 +247,8 @@ impl Channel {
             ) {
                 Ok(received) => break received,
                 Err(rustix::io::Errno::INTR) => {}
+                // A peer that died before it read our answer leaves this error in front of what it sent; it is reported once.
+                Err(rustix::io::Errno::CONNRESET) if !reset => reset = true,
                 Err(errno) => return Err(failed(errno)),
             }
         };
@@ -367,6 +370,18 @@ mod tests {
         let large = vec![7u8; MESSAGE_MAX - 8];
         a.send(&large).unwrap();
         assert_eq!(b.expect::<Vec<u8>>().unwrap().message, large);
+    }
+
+    #[test]
+    fn the_queue_outlives_a_sender_that_did_not_read_its_answer() {
+        let (a, b) = Channel::pair().unwrap();
+        b.send(&"never read").unwrap();
+        a.send(&1u8).unwrap();
+        a.send(&2u8).unwrap();
+        drop(a);
+        assert_eq!(b.expect::<u8>().unwrap().message, 1);
+        assert_eq!(b.expect::<u8>().unwrap().message, 2);
+        assert!(b.recv::<u8>().unwrap().is_none());
     }
 
     #[test]
