@@ -1,0 +1,23 @@
+//! The lease as a signed document. Signed by the schedule server, checked by the key warden and by the node.
+
+use safelight_policies::{
+    id::{Fence, VerifyKey},
+    lease::Lease,
+};
+
+use crate::{Document, Error};
+
+impl Document for Lease {
+    const CONTEXT: &'static str = "lease";
+    const BYTES_MAX: usize = 1024;
+
+    fn check(&self, _signer: &VerifyKey) -> Result<(), Error> {
+        if self.attempt == 0 || self.fence == Fence(0) {
+            return Err(Error::NotValid {
+                kind: Self::CONTEXT,
+                reason: "attempts and fences count from one",
+            });
+        }
+        Ok(())
+    }
+}
