@@ -1,0 +1,430 @@
+//! Control groups: a leaf for each session, whose kill reaches every process of it, and limits where the host has the controllers.
+//!
+//! cgroup v2 is used wherever it is mounted, with or without controllers (a hybrid host has none there); limits then come from the memory
+//! and pids hierarchies of v1. A v1 group that somebody else has put us into is his to divide, so it is left alone. A leaf is locked by
+//! the agent that made it: one that is not locked belongs to nobody any more and is swept. (Documentation/admin-guide/cgroup-v2.rst)
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
+use safelight_policies::{grant::Limits, id::SessionId};
+
+use crate::error::Error;
+
+/// The group below which all sessions of this host are.
+const OURS: &str = "safelight";
+
+/// How often a group is looked at until it is empty. The kernel's own notification would need a watch for each group.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How long a swept group may take to become empty.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// Where leaves can be made on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// Our group in the cgroup v2 hierarchy.
+    unified: Option<PathBuf>,
+    /// Our group in v1's memory hierarchy.
+    memory: Option<PathBuf>,
+    /// Our group in v1's pids hierarchy.
+    pids: Option<PathBuf>,
+    /// Why something is not there.
+    why: Vec<String>,
+}
+
+/// What a session used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The most memory at a time, in bytes.
+    pub memory_peak: Option<u64>,
+    /// How many processes the memory limit killed.
+    pub oom_kills: u64,
+}
+
+/// A session's groups.
+#[derive(Debug)]
+pub struct Leaf {
+    unified: Option<Locked>,
+    memory: Option<Locked>,
+    pids: Option<Locked>,
+    limits_memory: bool,
+    limits_pids: bool,
+}
+
+/// A group and the lock that says whose it is.
+#[derive(Debug)]
+struct Locked {
+    path: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl Groups {
+    /// Looks for groups that we may divide, and really makes ours.
+    pub fn find() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let candidates =
+            Candidates::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let mut why = candidates.why.clone();
+        let mut make = |what: &str, candidates: &[PathBuf]| {
+            let made = candidates
+                .iter()
+                .map(|parent| parent.join(OURS))
+                .find(|ours| prepare(ours).is_ok());
+            if made.is_none() && !candidates.is_empty() {
+                why.push(format!("the {what} hierarchy may not be written"));
+            }
+            made
+        };
+        let unified = make("cgroup v2", &candidates.unified);
+        let memory = make("memory", &candidates.memory);
+        let pids = make("pids", &candidates.pids);
+        Self {
+            unified,
+            memory,
+            pids,
+            why,
+        }
+    }
+
+    /// No groups at all, and why.
+    pub fn none(why: impl Into<String>) -> Self {
+        Self {
+            why: vec![why.into()],
+            ..Self::default()
+        }
+    }
+
+    /// Why some of it is not there.
+    pub fn why(&self) -> &[String] {
+        &self.why
+    }
+
+    /// Kills and removes leaves whose agent is gone; how many there were.
+    pub fn sweep(&self) -> usize {
+        let mut swept = 0;
+        for ours in [&self.unified, &self.memory, &self.pids]
+            .into_iter()
+            .flatten()
+        {
+            for leaf in fs::read_dir(ours)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|entry| entry.path().is_dir())
+            {
+                // Locked means that its agent lives.
+                if let Ok(stale) = lock(&leaf.path()) {
+                    kill(&leaf.path()).ok();
+                    await_empty(&leaf.path(), Instant::now() + SWEEP);
+                    swept += usize::from(fs::remove_dir(&stale.path).is_ok());
+                }
+            }
+        }
+        swept
+    }
+
+    /// A leaf for a session, limited where that is possible; `None` if this host has nothing to make it of.
+    pub fn leaf(&self, session: &SessionId, limits: &Limits) -> Result<Option<Leaf>, Error> {
+        let name = session.to_string();
+        let make = |ours: &Option<PathBuf>| {
+            ours.as_ref()
+                .map(|ours| create(&ours.join(&name)))
+                .transpose()
+        };
+        let mut leaf = Leaf {
+            unified: make(&self.unified)?,
+            memory: make(&self.memory)?,
+            pids: make(&self.pids)?,
+            limits_memory: false,
+            limits_pids: false,
+        };
+        if leaf.unified.is_none() && leaf.memory.is_none() && leaf.pids.is_none() {
+            return Ok(None);
+        }
+        leaf.limit(limits)?;
+        Ok(Some(leaf))
+    }
+}
+
+impl Leaf {
+    /// Sets the limits. A limit file that is there must take its limit.
+    fn limit(&mut self, limits: &Limits) -> Result<(), Error> {
+        let (memory, pids) = (limits.memory.to_string(), limits.pids.to_string());
+        if let Some(Locked { path, .. }) = &self.unified {
+            self.limits_memory = set(path, "memory.max", &memory)?;
+            set(path, "memory.swap.max", "0")?;
+            set(path, "memory.oom.group", "1")?;
+            self.limits_pids = set(path, "pids.max", &pids)?;
+        }
+        if let Some(Locked { path, .. }) = &self.memory {
+            self.limits_memory |= set(path, "memory.limit_in_bytes", &memory)?;
+            set(path, "memory.swappiness", "0")?;
+        }
+        if let Some(Locked { path, .. }) = &self.pids {
+            self.limits_pids |= set(path, "pids.max", &pids)?;
+        }
+        Ok(())
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Path> {
+        [&self.unified, &self.memory, &self.pids]
+            .into_iter()
+            .flatten()
+            .map(|group| group.path.as_path())
+    }
+
+    /// True if one write ends every process of the session.
+    pub fn kills(&self) -> bool {
+        self.unified
+            .as_ref()
+            .is_some_and(|group| group.path.join("cgroup.kill").exists())
+    }
+
+    /// True if the session's memory is limited.
+    pub fn limits_memory(&self) -> bool {
+        self.limits_memory
+    }
+
+    /// True if the session's number of processes is limited.
+    pub fn limits_pids(&self) -> bool {
+        self.limits_pids
+    }
+
+    /// The files by which a process joins.
+    pub fn procs(&self) -> Result<Vec<OwnedFd>, Error> {
+        self.groups()
+            .map(|group| {
+                let path = group.join("cgroup.procs");
+                openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
+                    |errno| Error::Group {
+                        act: "open",
+                        path,
+                        source: errno.into(),
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// Ends every process, if the host can do that.
+    pub fn kill(&self) -> io::Result<()> {
+        self.unified
+            .as_ref()
+            .map_or(Ok(()), |group| kill(&group.path))
+    }
+
+    /// Waits until no process is left; false if some are at the deadline.
+    pub fn await_empty(&self, deadline: Instant) -> bool {
+        self.groups().all(|group| await_empty(group, deadline))
+    }
+
+    /// What the session used so far.
+    pub fn usage(&self) -> Usage {
+        let read = |group: &Option<Locked>, file: &str| {
+            group
+                .as_ref()
+                .and_then(|group| fs::read_to_string(group.path.join(file)).ok())
+                .unwrap_or_default()
+        };
+        let peak = [
+            (&self.unified, "memory.peak"),
+            (&self.memory, "memory.max_usage_in_bytes"),
+        ]
+        .into_iter()
+        .find_map(|(group, file)| read(group, file).trim().parse().ok());
+        let kills = [
+            (&self.unified, "memory.events"),
+            (&self.memory, "memory.oom_control"),
+        ]
+        .into_iter()
+        .filter_map(|(group, file)| field(&read(group, file), "oom_kill"))
+        .sum();
+        Usage {
+            memory_peak: peak,
+            oom_kills: kills,
+        }
+    }
+}
+
+impl Drop for Leaf {
+    /// Removes the groups. One that still has a process stays, and is swept later.
+    fn drop(&mut self) {
+        for group in self.groups() {
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+/// Groups below which ours could be, best first.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Candidates {
+    unified: Vec<PathBuf>,
+    memory: Vec<PathBuf>,
+    pids: Vec<PathBuf>,
+    why: Vec<String>,
+}
+
+impl Candidates {
+    /// From `/proc/self/mountinfo` and `/proc/self/cgroup`.
+    fn parse(mountinfo: &str, cgroup: &str) -> Self {
+        let mut found = Self::default();
+        for line in mountinfo.lines() {
+            let Some((mount, filesystem)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(at) = mount.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
+            let mut filesystem = filesystem.split(' ');
+            let (kind, options) = (filesystem.next(), filesystem.nth(1).unwrap_or_default());
+            match kind {
+                Some("cgroup2") => found.unified = unified(&at, cgroup),
+                Some("cgroup") => {
+                    for (controller, places) in
+                        [("memory", &mut found.memory), ("pids", &mut found.pids)]
+                    {
+                        if !options.split(',').any(|option| option == controller) {
+                            continue;
+                        }
+                        if own_path(cgroup, controller) == Some("/") {
+                            places.push(at.clone());
+                        } else {
+                            found.why.push(format!(
+                                "somebody else has put this process into a {controller} group"
+                            ));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        if found.unified.is_empty() {
+            found.why.push("cgroup v2 is not mounted".to_owned());
+        }
+        found
+    }
+}
+
+/// The root of the hierarchy, where controllers can be had, then our own group, which may be delegated to us.
+fn unified(at: &Path, cgroup: &str) -> Vec<PathBuf> {
+    let own = own_path(cgroup, "").map(|own| at.join(own.trim_start_matches('/')));
+    let mut places = vec![at.to_owned()];
+    places.extend(own.filter(|own| own != at));
+    places
+}
+
+/// Our path in a hierarchy; the empty controller is cgroup v2 (cgroups(7): `id:controllers:path`).
+fn own_path<'a>(cgroup: &'a str, controller: &str) -> Option<&'a str> {
+    cgroup.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let controllers = fields.nth(1)?;
+        let path = fields.next()?;
+        controllers
+            .split(',')
+            .any(|one| one == controller)
+            .then_some(path)
+    })
+}
+
+/// Makes our own group, and asks for controllers in its leaves; those that cannot be had are simply not there.
+fn prepare(ours: &Path) -> io::Result<()> {
+    match fs::create_dir(ours) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    for group in [ours.parent(), Some(ours)].into_iter().flatten() {
+        for controller in ["+memory", "+pids"] {
+            let control = group.join("cgroup.subtree_control");
+            if control.exists() {
+                let _ = fs::write(control, controller);
+            }
+        }
+    }
+    // Made by somebody else it may not be ours to divide.
+    rustix::fs::access(ours, rustix::fs::Access::WRITE_OK)?;
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<Locked, Error> {
+    let group = |act, source| Error::Group {
+        act,
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir(path).map_err(|source| group("create", source))?;
+    lock(path).map_err(|source| group("lock", source))
+}
+
+fn lock(path: &Path) -> io::Result<Locked> {
+    let directory = openat(
+        CWD,
+        path,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    flock(&directory, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(Locked {
+        path: path.to_owned(),
+        _lock: directory,
+    })
+}
+
+/// Writes a limit; false if this group has no such limit.
+fn set(group: &Path, file: &str, value: &str) -> Result<bool, Error> {
+    let path = group.join(file);
+    if !path.exists() {
+        return Ok(false);
+    }
+    match fs::write(&path, value) {
+        Ok(()) => Ok(true),
+        Err(source) => Err(Error::Group {
+            act: "set",
+            path,
+            source,
+        }),
+    }
+}
+
+fn kill(group: &Path) -> io::Result<()> {
+    let path = group.join("cgroup.kill");
+    if path.exists() {
+        fs::write(path, "1")
+    } else {
+        Ok(())
+    }
+}
+
+fn await_empty(group: &Path, deadline: Instant) -> bool {
+    loop {
+        match fs::read_to_string(group.join("cgroup.procs")) {
+            Ok(procs) if procs.trim().is_empty() => return true,
+            Ok(_) => {}
+            // The group itself is gone.
+            Err(_) => return true,
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        sleep(LOOK);
+    }
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')?
+            .trim()
+            .parse()
+            .ok()
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,358 @@
+//! Watches a session and ends it, all of it.
+//!
+//! Whatever happens, [`Session::wait`] answers with an [`Ended`], and a session that is dropped is killed. The end is known twice: PID 1
+//! reports it, and the launcher's own end (which the kernel lets happen only after the last process of the session is gone) confirms it.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Signal, pidfd_send_signal},
+};
+use safelight_channel::{Channel, Incoming};
+use safelight_policies::{cause::Cause, grant::Limits};
+
+use crate::{
+    cgroup::{Leaf, Usage},
+    error::Error,
+    message::{Exit, Failed, FromSession, Report, ToSession},
+};
+
+/// How long the kernel may take to get rid of what was killed, before the session is reported as stuck.
+pub const KILL_WAIT: Duration = Duration::from_secs(10);
+
+/// Read ahead in the views: with the kernel's default of 128 KiB a sequential read waits for a round trip too often.
+const READ_AHEAD_KIB: &str = "4096";
+
+/// Something whose end, or whose word, ends the session.
+#[derive(Debug)]
+pub struct Watch<'a> {
+    /// Readable or hung up: the session must end.
+    pub on: BorrowedFd<'a>,
+    /// What the session's end is put down to.
+    pub cause: Cause,
+}
+
+/// The end of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Why.
+    pub cause: Cause,
+    /// The step that failed, if the command never ran.
+    pub failed: Option<Failed>,
+    /// True if the command left processes behind, which were killed.
+    pub leftover: bool,
+    /// True if something of the session still lives: its slot must not be used again.
+    pub stuck: bool,
+    /// What the session used, as far as its control groups know.
+    pub usage: Usage,
+}
+
+/// A session that was started.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    pidfd: OwnedFd,
+    channel: Channel,
+    group: Option<Leaf>,
+    limits: Limits,
+    init: Option<OwnedFd>,
+    report: Option<Report>,
+    failed: Option<Failed>,
+    exit: Option<(Exit, bool)>,
+    channel_open: bool,
+    gone: bool,
+}
+
+impl Session {
+    pub(crate) fn new(
+        child: Child,
+        pidfd: OwnedFd,
+        channel: Channel,
+        group: Option<Leaf>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            child,
+            pidfd,
+            channel,
+            group,
+            limits,
+            init: None,
+            report: None,
+            failed: None,
+            exit: None,
+            channel_open: true,
+            gone: false,
+        }
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(crate) fn group(&self) -> Option<&Leaf> {
+        self.group.as_ref()
+    }
+
+    /// The launcher's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the launcher read back inside just before the command; `None` before that.
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
+    }
+
+    /// Waits until every wall stands and the command is next. An error is the step that failed; `wait` then says the same.
+    pub fn wait_until_running(&mut self, limit: Duration) -> Result<Report, Failed> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(failed) = &self.failed {
+                return Err(failed.clone());
+            }
+            if let Some(report) = &self.report {
+                return Ok(report.clone());
+            }
+            let late = Instant::now() >= deadline;
+            if self.gone || self.exit.is_some() || late {
+                let errno = if late { libc::ETIMEDOUT } else { libc::ECHILD };
+                return Err(self.unexplained(errno));
+            }
+            self.step(Some(deadline), &[])
+                .map_err(|error| self.unexplained(errno_of(&error)))?;
+        }
+    }
+
+    /// Waits for the end, at most `wall` (the plan's wall-clock limit if `None`) from now; then asks, then kills. Returns when nothing of the
+    /// session is left, or after [`KILL_WAIT`] with `stuck`.
+    pub fn wait(mut self, wall: Option<Duration>, watches: &[Watch<'_>]) -> Result<Ended, Error> {
+        let wall = wall.unwrap_or(Duration::from_secs(self.limits.wall));
+        let deadline = Instant::now() + wall;
+        let mut verdict = None;
+        while verdict.is_none() && !self.is_over() {
+            if Instant::now() >= deadline {
+                verdict = Some(Cause::TimedOut {
+                    seconds: wall.as_secs(),
+                });
+            } else if let Some(index) = self.step(Some(deadline), watches).map_err(wait_failed)? {
+                verdict = watches.get(index).map(|watch| watch.cause.clone());
+            }
+        }
+        if verdict.is_some() {
+            self.ask_to_end()?;
+        }
+        // What the command left behind dies with PID 1; what PID 1 cannot end, we kill.
+        self.kill();
+        let stuck = !self.await_all_gone()?;
+        Ok(self.conclude(verdict, stuck))
+    }
+
+    /// True once the end is known: the command's, the launch's, or the launcher's.
+    fn is_over(&self) -> bool {
+        self.gone || self.exit.is_some() || self.failed.is_some()
+    }
+
+    /// `SIGTERM` through PID 1, and the policy's time to react to it.
+    fn ask_to_end(&mut self) -> Result<(), Error> {
+        if self.channel_open && self.channel.send(&ToSession::Terminate).is_err() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_secs(self.limits.term_grace);
+        while !self.is_over() && Instant::now() < deadline {
+            self.step(Some(deadline), &[]).map_err(wait_failed)?;
+        }
+        Ok(())
+    }
+
+    /// Kills everything at once: the control group if there is one, and PID 1 and the launcher, without which the kernel ends the rest.
+    pub fn kill(&mut self) {
+        if let Some(group) = &self.group {
+            let _ = group.kill();
+        }
+        // Gone already is as good as killed.
+        if let Some(init) = &self.init {
+            let _ = pidfd_send_signal(init, Signal::KILL);
+        }
+        if self.init.is_none() || self.failed.is_some() {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        }
+    }
+
+    /// True once the launcher, PID 1 and the control groups are gone; false if that takes longer than [`KILL_WAIT`].
+    fn await_all_gone(&mut self) -> Result<bool, Error> {
+        let deadline = Instant::now() + KILL_WAIT;
+        while !self.gone {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            self.step(Some(deadline), &[]).map_err(wait_failed)?;
+        }
+        let _ = self.child.wait();
+        let group_gone = |group: &Leaf| group.await_empty(deadline);
+        let init_gone = match &self.init {
+            Some(init) => wait_readable(init.as_fd(), deadline).map_err(wait_failed)?,
+            None => true,
+        };
+        Ok(init_gone && self.group.as_ref().is_none_or(group_gone))
+    }
+
+    fn conclude(&mut self, verdict: Option<Cause>, stuck: bool) -> Ended {
+        let usage = self.group.as_ref().map(Leaf::usage).unwrap_or_default();
+        let never_ran = self.report.is_none() || self.failed.is_some();
+        let failed = never_ran.then(|| self.unexplained(libc::ECHILD));
+        let cause = match (verdict, &failed, self.exit) {
+            (Some(verdict), _, _) => verdict,
+            (None, Some(failed), _) => Cause::NotStarted {
+                step: failed.step.clone(),
+                errno: failed.errno,
+            },
+            (None, None, _) if usage.oom_kills > 0 => Cause::OutOfMemory,
+            (None, None, Some((Exit::Code(code), _))) => Cause::Exited { code },
+            (None, None, Some((Exit::Signal(signal), _))) => Cause::Killed { signal },
+            // PID 1 went without a word: someone killed the session from outside.
+            (None, None, None) => Cause::Killed {
+                signal: libc::SIGKILL,
+            },
+        };
+        Ended {
+            cause,
+            failed,
+            leftover: self.exit.is_some_and(|(_, leftover)| leftover),
+            stuck,
+            usage,
+        }
+    }
+
+    /// The failure that was reported, or one that says how far the launch had come.
+    fn unexplained(&self, errno: i32) -> Failed {
+        self.failed.clone().unwrap_or_else(|| Failed {
+            step: "launch".to_owned(),
+            path: String::new(),
+            errno,
+        })
+    }
+
+    /// Waits for one thing to happen, or for the deadline; the index of a watch that fired.
+    fn step(
+        &mut self,
+        deadline: Option<Instant>,
+        watches: &[Watch<'_>],
+    ) -> io::Result<Option<usize>> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut polled = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        polled.extend(
+            watches
+                .iter()
+                .map(|watch| PollFd::from_borrowed_fd(watch.on, PollFlags::IN)),
+        );
+        if self.channel_open {
+            polled.push(PollFd::new(&self.channel, PollFlags::IN));
+        }
+        match poll(&mut polled, left.map(timespec).as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let fired: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+        drop(polled);
+        if self.channel_open && fired.last() == Some(&true) {
+            self.listen();
+            // What was said before the end counts before the end.
+            return Ok(None);
+        }
+        self.gone |= fired.first() == Some(&true);
+        Ok(fired
+            .iter()
+            .skip(1)
+            .take(watches.len())
+            .position(|fired| *fired))
+    }
+
+    /// Takes one message. A session that says nonsense says nothing any more: its end is known from its processes.
+    fn listen(&mut self) {
+        match self.channel.recv::<FromSession>() {
+            Ok(Some(Incoming {
+                message,
+                descriptors,
+            })) => self.take(message, descriptors),
+            Ok(None) | Err(_) => self.channel_open = false,
+        }
+    }
+
+    fn take(&mut self, message: FromSession, descriptors: Vec<OwnedFd>) {
+        match message {
+            FromSession::Mounted { devices } => raise_read_ahead(&devices),
+            FromSession::Init => self.init = self.init.take().or(descriptors.into_iter().next()),
+            FromSession::Failed(failed) => {
+                self.failed.get_or_insert(failed);
+            }
+            FromSession::Enforced(report) => {
+                self.report.get_or_insert(report);
+            }
+            FromSession::Ended { exit, leftover } => {
+                self.exit.get_or_insert((exit, leftover));
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let deadline = Instant::now() + KILL_WAIT;
+        // What the kernel cannot end is left, not waited for.
+        if wait_readable(self.pidfd.as_fd(), deadline).is_ok_and(|gone| gone) {
+            let _ = self.child.wait();
+        }
+        if let Some(group) = &self.group {
+            group.await_empty(deadline);
+        }
+    }
+}
+
+/// Best effort, and only root may: without it views work as well, and read more slowly.
+fn raise_read_ahead(devices: &[(u32, u32)]) {
+    for (major, minor) in devices {
+        let _ = fs::write(
+            format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"),
+            READ_AHEAD_KIB,
+        );
+    }
+}
+
+fn wait_readable(on: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll(
+            &mut [PollFd::from_borrowed_fd(on, PollFlags::IN)],
+            Some(&timespec(left)),
+        ) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // A time that does not fit is for ever.
+    Timespec::try_from(duration).unwrap_or(Timespec {
+        tv_sec: i64::MAX,
+        tv_nsec: 0,
+    })
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn wait_failed(source: io::Error) -> Error {
+    Error::Wait { source }
+}
