@@ -154,6 +154,13 @@ impl Groups {
 }
 
 impl Leaf {
+    /// Sweeps what dead agents left on this host, then makes a leaf for a session; `None` if there is nothing to make it of.
+    pub fn create(session: SessionId, limits: &Limits) -> Result<Option<Self>, Error> {
+        let groups = Groups::find();
+        groups.sweep();
+        groups.leaf(&session, limits)
+    }
+
     /// Sets the limits. A limit file that is there must take its limit.
     fn limit(&mut self, limits: &Limits) -> Result<(), Error> {
         let (memory, pids) = (limits.memory.to_string(), limits.pids.to_string());

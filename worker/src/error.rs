@@ -4,6 +4,18 @@ use std::{io, path::PathBuf};
 
 use safelight_policies::grant::Feature;
 
+/// The host cannot enforce what the policy requires.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this host cannot enforce {feature}: {why}")]
+pub struct Unenforceable {
+    /// What is required.
+    pub feature: Feature,
+    /// What is missing.
+    pub why: String,
+    /// How to get it.
+    pub remedy: String,
+}
+
 /// A plan that cannot be made, or a session that cannot be started or watched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -80,14 +92,15 @@ pub enum Error {
         feature: Feature,
     },
     /// The host cannot enforce what the policy requires.
-    #[error("this host cannot enforce {feature}: {why}")]
-    Unenforceable {
-        /// What is required.
-        feature: Feature,
-        /// What is missing.
-        why: String,
-        /// How to get it.
-        remedy: String,
+    #[error(transparent)]
+    Unenforceable(#[from] Unenforceable),
+    /// A path that the plan needs to know about cannot be looked at.
+    #[error("cannot look at {path}")]
+    Look {
+        /// The path.
+        path: String,
+        /// Why.
+        source: io::Error,
     },
     /// The launcher could not be started.
     #[error("cannot start {path}")]

@@ -1,9 +1,11 @@
 //! What a plan needs to know about the host, gathered before it is made, so that making it is pure.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::ErrorKind};
 
 use safelight_policies::grant::Terms;
 use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
 
 /// The newest Landlock ABI whose rights this crate uses; what a newer kernel adds has not been tried with our rules.
 pub const LANDLOCK_TRIED: u32 = 7;
@@ -14,7 +16,7 @@ pub const MERGED: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/li
 /// What there is at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
-    /// Nothing, or nothing that we may see.
+    /// Nothing.
     Missing,
     /// A directory.
     Directory,
@@ -35,7 +37,7 @@ pub struct HostFacts {
 
 impl HostFacts {
     /// Looks at this host, at the paths that the terms name.
-    pub fn gather(terms: &Terms) -> Self {
+    pub fn read(terms: &Terms) -> Result<Self, Error> {
         let named = terms.root.iter().map(|root| root.at.as_str());
         let devices: Vec<_> = terms
             .devices
@@ -45,12 +47,12 @@ impl HostFacts {
         let paths = named
             .chain(MERGED)
             .chain(devices.iter().map(String::as_str))
-            .map(|path| (path.to_owned(), kind(Path::new(path))))
-            .collect();
-        Self {
+            .map(|path| Ok((path.to_owned(), look(path)?)))
+            .collect::<Result<_, Error>>()?;
+        Ok(Self {
             landlock_abi: landlock_abi(),
             paths,
-        }
+        })
     }
 
     /// What there is at a path.
@@ -59,15 +61,25 @@ impl HostFacts {
     }
 }
 
-fn kind(path: &Path) -> Kind {
+fn look(path: &str) -> Result<Kind, Error> {
+    let failed = |source| Error::Look {
+        path: path.to_owned(),
+        source,
+    };
     match fs::symlink_metadata(path) {
-        Err(_) => Kind::Missing,
-        Ok(found) if found.is_dir() => Kind::Directory,
-        Ok(found) if found.is_symlink() => fs::read_link(path)
-            .ok()
-            .and_then(|target| target.into_os_string().into_string().ok())
-            .map_or(Kind::Missing, Kind::Symlink),
-        Ok(_) => Kind::File,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Kind::Missing)
+        }
+        Err(error) => Err(failed(error)),
+        Ok(found) if found.is_dir() => Ok(Kind::Directory),
+        Ok(found) if found.is_symlink() => {
+            let target = fs::read_link(path).map_err(failed)?;
+            let target = target.into_os_string().into_string();
+            Ok(Kind::Symlink(
+                target.map_err(|_| failed(ErrorKind::InvalidData.into()))?,
+            ))
+        }
+        Ok(_) => Ok(Kind::File),
     }
 }
 

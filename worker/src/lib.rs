@@ -19,7 +19,7 @@ pub mod supervise;
 mod sys;
 pub mod without;
 
-pub use error::Error;
+pub use error::{Error, Unenforceable};
 pub use facts::HostFacts;
 pub use launch::{LaunchIo, spawn};
 pub use plan::{Identity, Plan};

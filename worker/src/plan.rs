@@ -17,7 +17,10 @@ use safelight_policies::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{error::Error, facts::HostFacts};
+use crate::{
+    error::{Error, Unenforceable},
+    facts::HostFacts,
+};
 
 pub use filter::{Filters, Instruction};
 pub(crate) use filter::{init as init_filter, program};
@@ -180,12 +183,13 @@ fn landlock_abi(
         format!("the kernel's Landlock ABI is {found}, the policy asks for {least}")
     };
     if wanted != Some(Requirement::BestEffort) {
-        return Err(Error::Unenforceable {
+        return Err(Unenforceable {
             feature: Feature::Landlock,
             why,
             remedy: "start a newer kernel, with landlock in its list of security modules (lsm=)"
                 .to_owned(),
-        });
+        }
+        .into());
     }
     notes.push(why);
     Ok((found > 0).then_some(found))

@@ -8,7 +8,7 @@ mod trial;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     path::Path,
     process::{Command, Stdio},
 };
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Groups,
-    error::Error,
+    error::Unenforceable,
     facts::{LANDLOCK_TRIED, landlock_abi},
     message::Failed,
 };
@@ -119,8 +119,9 @@ pub struct Warning {
     pub remedy: String,
 }
 
-/// Tries everything. `exe` is this program.
-pub fn probe(exe: &Path) -> HostReport {
+/// Tries everything, with this program as the child.
+pub fn probe() -> HostReport {
+    let exe = Path::new("/proc/self/exe");
     let root = rustix::process::geteuid().is_root();
     let mut features = BTreeMap::new();
     for feature in [
@@ -153,8 +154,18 @@ pub fn probe(exe: &Path) -> HostReport {
     }
 }
 
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "without {}: {} ({})",
+            self.feature, self.why, self.remedy
+        )
+    }
+}
+
 /// Whether this host can enforce these terms: what it lacks that they can do without, or the first thing that they cannot.
-pub fn check(terms: &Terms, report: &HostReport) -> Result<Vec<Warning>, Error> {
+pub fn check(terms: &Terms, report: &HostReport) -> Result<Vec<Warning>, Unenforceable> {
     let mut warnings = Vec::new();
     for feature in Feature::ALL {
         let wanted = terms
@@ -179,7 +190,7 @@ pub fn check(terms: &Terms, report: &HostReport) -> Result<Vec<Warning>, Error> 
             && report.landlock_abi >= terms.landlock_min_abi.max(1);
         let (why, remedy) = (why.to_owned(), remedy.to_owned());
         if wanted == Requirement::Require && !enough {
-            return Err(Error::Unenforceable {
+            return Err(Unenforceable {
                 feature,
                 why,
                 remedy,

@@ -49,17 +49,11 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error),
         },
-        Some("probe") => match env::current_exe() {
-            Ok(exe) => {
-                let _ = writeln!(
-                    std::io::stdout(),
-                    "{:#?}",
-                    safelight_worker::probe::probe(&exe)
-                );
-                ExitCode::SUCCESS
-            }
-            Err(error) => complain(&error),
-        },
+        Some("probe") => {
+            let report = safelight_worker::probe::probe();
+            let _ = writeln!(std::io::stdout(), "{report:#?}");
+            ExitCode::SUCCESS
+        }
         _ => ExitCode::from(2),
     }
 }
@@ -155,7 +149,7 @@ impl Agent {
             central,
             ..Request::default()
         })?;
-        let facts = HostFacts::gather(grant.terms());
+        let facts = HostFacts::read(grant.terms())?;
         let env = environment(grant.terms());
         let identity = if self.own_user {
             Identity::Rootless {

@@ -126,7 +126,7 @@ fn every_shipped_policy_makes_a_plan_for_this_host_that_fits_a_message() {
             .unwrap()
             .admit(&Request::default())
             .unwrap();
-        let facts = HostFacts::gather(grant.terms());
+        let facts = HostFacts::read(grant.terms()).unwrap();
         match Plan::new(grant, &facts, ROOT) {
             Ok(plan) => assert!(
                 postcard::to_stdvec(&plan).unwrap().len() < safelight_channel::MESSAGE_MAX / 2
@@ -241,10 +241,10 @@ fn a_required_landlock_that_is_too_old_stops_the_plan_and_best_effort_says_so() 
         let made = Plan::from_terms(&terms, &old(abi), ROOT);
         assert!(matches!(
             made,
-            Err(Error::Unenforceable {
+            Err(Error::Unenforceable(Unenforceable {
                 feature: Feature::Landlock,
                 ..
-            })
+            }))
         ));
     }
     assert_eq!(

@@ -55,9 +55,7 @@ fn a_required_feature_that_is_missing_is_refused_by_name() {
         Feature::Fuse,
     ] {
         let refused = check(generic().terms(), &lacking(&[feature]));
-        assert!(
-            matches!(refused, Err(Error::Unenforceable { feature: named, .. }) if named == feature)
-        );
+        assert!(matches!(refused, Err(Unenforceable { feature: named, .. }) if named == feature));
     }
 }
 
@@ -80,7 +78,7 @@ fn what_was_not_tried_is_not_believed() {
     report.features.remove(&Feature::Seccomp);
     assert!(matches!(
         check(generic().terms(), &report),
-        Err(Error::Unenforceable {
+        Err(Unenforceable {
             feature: Feature::Seccomp,
             ..
         })
