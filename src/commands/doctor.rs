@@ -1,0 +1,103 @@
+//! `safelight doctor`: what this host can enforce, and how to get the rest.
+
+use std::ffi::OsString;
+
+use clap::Args;
+use safelight_policies::{Catalogue, Request, id::PolicyName};
+use safelight_worker::probe::{self, HostReport};
+use serde::Serialize;
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    terminal::{print_json, say, table},
+};
+
+/// The policy that a host must be able to enforce to be of any use.
+const LEAST: &str = "generic";
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `__without`.
+#[derive(Debug, Args)]
+pub(crate) struct WithoutArgs {
+    /// The feature to take away: landlock, seccomp, user-namespace, namespaces or network-namespace
+    feature: OsString,
+    /// What to run, usually safelight itself
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Serialize)]
+struct Examined<'a> {
+    ready: bool,
+    #[serde(flatten)]
+    report: &'a HostReport,
+}
+
+/// Tries every feature on this host. A success means that jobs can run here under the generic policy.
+pub(crate) fn run(arguments: DoctorArgs) -> Result<(), Failure> {
+    let report = probe::probe();
+    let verdict = verdict(&report)?;
+    if arguments.json {
+        print_json(&Examined {
+            ready: verdict.is_none(),
+            report: &report,
+        })?;
+    } else {
+        print(&report)?;
+    }
+    verdict.map_or(Ok(()), Err)
+}
+
+/// The failure of a host on which nothing can run.
+fn verdict(report: &HostReport) -> Result<Option<Failure>, Failure> {
+    let catalogue = Catalogue::shipped().or_fail(Kind::Internal)?;
+    let policy = catalogue
+        .resolve(&PolicyName::new(LEAST).or_fail(Kind::Internal)?)
+        .or_fail(Kind::Internal)?;
+    let grant = policy.admit(&Request::default()).or_fail(Kind::Internal)?;
+    Ok(probe::check(grant.terms(), report)
+        .err()
+        .map(|lacking| Failure::from_error(Kind::Environment, &lacking).hint(&lacking.remedy)))
+}
+
+fn print(report: &HostReport) -> Result<(), Failure> {
+    let rows: Vec<_> = report
+        .features
+        .iter()
+        .map(|(feature, status)| {
+            let (why, remedy) = status.advice().unwrap_or_default();
+            [feature.as_str(), status.word(), why, remedy]
+                .map(str::to_owned)
+                .to_vec()
+        })
+        .collect();
+    table(&["FEATURE", "STATUS", "WHY", "REMEDY"], &rows)?;
+    say(format!(
+        "kernel {}, Landlock ABI {}, {}",
+        report.kernel,
+        report.landlock_abi,
+        if report.root { "root" } else { "not root" }
+    ));
+    for concern in &report.concerns {
+        say(format!(
+            "{}: {}; {}",
+            concern.what, concern.why, concern.remedy
+        ));
+    }
+    Ok(())
+}
+
+/// Runs a command as on a kernel without a feature. Returns only if that fails.
+pub(crate) fn without(arguments: WithoutArgs) -> Result<(), Failure> {
+    let words = std::iter::once(arguments.feature).chain(arguments.command);
+    let error = safelight_worker::without::main(words);
+    let known: Vec<_> = safelight_worker::without::names().collect();
+    Err(Failure::from_error(Kind::User, &error).hint(format!("one of {}", known.join(", "))))
+}
