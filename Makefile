@@ -1,0 +1,49 @@
+# The two commands of a newcomer are `make demo` and `make test`; both install what they need on a fresh Debian 12.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.PHONY: setup build demo test test-all lint deny bench clean
+
+PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 util-linux
+# What must not be skipped where we install everything ourselves.
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender
+
+# Installs what is missing, as root; as somebody else it says what to ask for.
+setup:
+	@missing=""; for package in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "please install as root: apt-get install --no-install-recommends$$missing"; exit 1; fi; \
+	  echo "installing:$$missing"; \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -q; apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+	@command -v cargo >/dev/null || { echo "please install a Rust toolchain: see rust-toolchain.toml for the version"; exit 1; }
+
+build: setup
+	cargo build --release
+
+demo: build
+	target/release/safelight demo
+
+# The quick tier: every test that a change must pass.
+test: setup
+	cargo build --workspace --all-targets
+	cargo test --workspace --no-fail-fast
+
+# And the long ones.
+test-all: test
+	cargo test --workspace --no-fail-fast -- --ignored
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# The advisory database is fetched from its own server: where that cannot be reached, the other three checks still count.
+deny:
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --version 0.20.2
+	cargo deny check bans licenses sources
+	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny check advisories; \
+	else echo "advisories: NOT CHECKED, the database cannot be reached from here"; fi
+
+clean:
+	cargo clean
