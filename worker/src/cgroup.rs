@@ -4,6 +4,8 @@
 //! and pids hierarchies of v1. A v1 group that somebody else has put us into is his to divide, so it is left alone. A leaf is locked by
 //! the agent that made it: one that is not locked belongs to nobody any more and is swept. (Documentation/admin-guide/cgroup-v2.rst)
 
+mod places;
+
 use std::{
     fs, io,
     os::fd::OwnedFd,
@@ -16,6 +18,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use safelight_policies::{grant::Limits, id::SessionId};
 
 use crate::error::Error;
+use places::Candidates;
 
 /// The group below which all sessions of this host are.
 const OURS: &str = "safelight";
@@ -267,77 +270,6 @@ impl Drop for Leaf {
             let _ = fs::remove_dir(group);
         }
     }
-}
-
-/// Groups below which ours could be, best first.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Candidates {
-    unified: Vec<PathBuf>,
-    memory: Vec<PathBuf>,
-    pids: Vec<PathBuf>,
-    why: Vec<String>,
-}
-
-impl Candidates {
-    /// From `/proc/self/mountinfo` and `/proc/self/cgroup`.
-    fn parse(mountinfo: &str, cgroup: &str) -> Self {
-        let mut found = Self::default();
-        for line in mountinfo.lines() {
-            let Some((mount, filesystem)) = line.split_once(" - ") else {
-                continue;
-            };
-            let Some(at) = mount.split(' ').nth(4).map(PathBuf::from) else {
-                continue;
-            };
-            let mut filesystem = filesystem.split(' ');
-            let (kind, options) = (filesystem.next(), filesystem.nth(1).unwrap_or_default());
-            match kind {
-                Some("cgroup2") => found.unified = unified(&at, cgroup),
-                Some("cgroup") => {
-                    for (controller, places) in
-                        [("memory", &mut found.memory), ("pids", &mut found.pids)]
-                    {
-                        if !options.split(',').any(|option| option == controller) {
-                            continue;
-                        }
-                        if own_path(cgroup, controller) == Some("/") {
-                            places.push(at.clone());
-                        } else {
-                            found.why.push(format!(
-                                "somebody else has put this process into a {controller} group"
-                            ));
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        if found.unified.is_empty() {
-            found.why.push("cgroup v2 is not mounted".to_owned());
-        }
-        found
-    }
-}
-
-/// The root of the hierarchy, where controllers can be had, then our own group, which may be delegated to us.
-fn unified(at: &Path, cgroup: &str) -> Vec<PathBuf> {
-    let own = own_path(cgroup, "").map(|own| at.join(own.trim_start_matches('/')));
-    let mut places = vec![at.to_owned()];
-    places.extend(own.filter(|own| own != at));
-    places
-}
-
-/// Our path in a hierarchy; the empty controller is cgroup v2 (cgroups(7): `id:controllers:path`).
-fn own_path<'a>(cgroup: &'a str, controller: &str) -> Option<&'a str> {
-    cgroup.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let controllers = fields.nth(1)?;
-        let path = fields.next()?;
-        controllers
-            .split(',')
-            .any(|one| one == controller)
-            .then_some(path)
-    })
 }
 
 /// Makes our own group, and asks for controllers in its leaves; those that cannot be had are simply not there.

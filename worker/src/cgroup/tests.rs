@@ -1,4 +1,4 @@
-use super::*;
+use super::{places::own_path, *};
 
 const HYBRID: &str = "\
 25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
