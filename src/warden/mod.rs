@@ -1,0 +1,145 @@
+//! The key warden: holds the site's one-time prekeys, and releases a job's key into one view server at a time.
+//!
+//! The warden is its own process with its own user (`safelight keyd serve`). The agent that started it is not believed: what it passes
+//! on is worth what its signatures are worth. A release goes like this, and each step comes before the next:
+//!
+//! 1. the judge checks lease, envelope, node, times and fence ([`judge`], pure);
+//! 2. the fence is on disk, so that the same lease is never good for a second release ([`store`]);
+//! 3. the release is on the audit log, and the log is on disk ([`serve`]);
+//! 4. the prekey opens the job key, which is wrapped to the view server's ephemeral key and forgotten.
+//!
+//! In this version the only door is the channel to the parent; a listening socket comes with nodes.
+
+mod admin;
+mod judge;
+mod serve;
+mod store;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use safelight_channel::Channel;
+use safelight_policies::id::{JobId, KemKey};
+use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use admin::{enroll_client, enroll_node, enroll_schedule, enrolled_client, mint_prekey};
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    process,
+};
+use store::{Role, Store};
+
+/// What the parent asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// Comes first and once, with one descriptor: the warden's channel to the audit writer.
+    Audit,
+    /// Release a job's key into a view server.
+    Release(Request),
+    /// The job has ended: erase the one-time prekey that opens it.
+    Erase {
+        /// The job.
+        job: JobId,
+        /// Its prekey.
+        prekey: [u8; 16],
+    },
+}
+
+/// A request for a job's key. Nothing in it is believed before its signature holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// The envelope, signed by the client.
+    pub(crate) envelope: Vec<u8>,
+    /// The lease, signed by the schedule server.
+    pub(crate) lease: Vec<u8>,
+    /// The node's signature over [`Request::message`], made for [`NODE_CONTEXT`].
+    pub(crate) node_signature: Vec<u8>,
+    /// The ephemeral public key of the view server that serves the lease.
+    pub(crate) view_key: KemKey,
+}
+
+/// What a node's signature under a request is made for.
+pub(crate) const NODE_CONTEXT: &str = "view key";
+
+impl Request {
+    /// What the node signs: the view key has a fixed length, so the lease's end is clear.
+    pub(crate) fn message(lease: &[u8], view_key: &KemKey) -> Vec<u8> {
+        [lease, &view_key.0].concat()
+    }
+}
+
+/// What the warden answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// The job's key, for the view server alone.
+    Released {
+        /// Wrapped to the view key.
+        stanza: Stanza,
+    },
+    /// Nothing was released or erased.
+    Refused {
+        /// Why, in the warden's own words.
+        reason: String,
+    },
+    /// The prekey is gone, and with it this site's way into the job.
+    Erased,
+}
+
+/// The warden's own commands. They run as the warden's user, on its store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeydCommand {
+    /// Serve the process at the other end of standard input
+    Serve {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+    },
+    /// Mint a one-time prekey and print its public half, signed, as one line of hexadecimal digits
+    Prekey {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+    },
+    /// Trust a key: a client's, a node's or the schedule server's
+    Enroll {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// Whose key it is
+        #[arg(value_enum)]
+        role: Role,
+        /// The client's alias or the node's name; '-' for the schedule server
+        name: String,
+        /// The public key in hexadecimal digits
+        key: String,
+    },
+}
+
+/// Runs one of the warden's own commands.
+pub(crate) fn run(command: KeydCommand) -> Result<(), Failure> {
+    harden().or_fail(Kind::Environment)?;
+    let random = SystemRandom::new();
+    match command {
+        KeydCommand::Serve { store } => {
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            let parent = Channel::to_parent().or_fail(Kind::User)?;
+            serve::serve(&parent, store, &random, process::now_seconds)
+        }
+        KeydCommand::Prekey { store } => {
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            admin::print_prekey(&store, &random, process::now_seconds())
+        }
+        KeydCommand::Enroll {
+            store,
+            role,
+            name,
+            key,
+        } => {
+            let key = admin::parse_key(&key)?;
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            store.enroll(role, &name, &key).or_fail(Kind::Environment)
+        }
+    }
+}
