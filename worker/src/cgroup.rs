@@ -291,14 +291,28 @@ fn prepare(ours: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a leaf and locks it. Between the two, another agent may take it for one that nobody has, and sweep it: then it is made again.
 fn create(path: &Path) -> Result<Locked, Error> {
     let group = |act, source| Error::Group {
         act,
         path: path.to_owned(),
         source,
     };
-    fs::create_dir(path).map_err(|source| group("create", source))?;
-    lock(path).map_err(|source| group("lock", source))
+    let deadline = Instant::now() + SWEEP;
+    loop {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(group("create", error));
+            }
+            _ => {}
+        }
+        match lock(path) {
+            // A lock on what was removed meanwhile is a lock on nothing.
+            Ok(locked) if path.exists() => return Ok(locked),
+            Err(source) if Instant::now() >= deadline => return Err(group("lock", source)),
+            _ => sleep(LOOK),
+        }
+    }
 }
 
 fn lock(path: &Path) -> io::Result<Locked> {

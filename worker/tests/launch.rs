@@ -7,7 +7,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -439,6 +439,9 @@ fn an_agent_that_is_killed_takes_its_session_along() {
         agent.kill().unwrap();
         agent.wait().unwrap();
         wait_until(|| !anyone_runs(&mark));
+        // The group that it could not remove is gone once another agent has looked.
+        assert!(session.sh("true").ended.contains("stuck: false"));
+        wait_until(|| groups().iter().all(|group| !abandoned(group)));
     }
 }
 
@@ -502,6 +505,31 @@ fn a_host_path_that_a_policy_adds_is_there_and_cannot_be_changed() {
         ran.stderr
     );
     assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "as it was");
+}
+
+/// Session groups of cgroup v2 on this host.
+fn groups() -> Vec<PathBuf> {
+    [
+        "/sys/fs/cgroup/safelight",
+        "/sys/fs/cgroup/unified/safelight",
+    ]
+    .iter()
+    .flat_map(fs::read_dir)
+    .flatten()
+    .flatten()
+    .map(|entry| entry.path())
+    .filter(|path| path.is_dir())
+    .collect()
+}
+
+/// True if nobody holds the lock of a group that is still there: its agent is gone, and nobody has swept it.
+fn abandoned(group: &Path) -> bool {
+    let status = Command::new("flock")
+        .arg("--nonblock")
+        .arg(group)
+        .arg("true")
+        .status();
+    group.exists() && status.unwrap().success()
 }
 
 fn anyone_runs(mark: &str) -> bool {

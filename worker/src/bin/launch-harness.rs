@@ -101,7 +101,9 @@ impl Agent {
         let groups = if self.no_groups {
             Groups::none("not asked for")
         } else {
-            Groups::find()
+            let groups = Groups::find();
+            groups.sweep();
+            groups
         };
         let begun = Instant::now();
         let group = groups.leaf(&SessionId::from_random(random()?), plan.limits())?;

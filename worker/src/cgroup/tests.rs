@@ -109,3 +109,44 @@ fn a_limit_file_that_is_not_there_is_no_limit_and_one_that_refuses_is_an_error()
         "7"
     );
 }
+
+#[test]
+fn a_leaf_is_made_even_while_others_sweep() {
+    let tree = tempfile::tempdir().unwrap();
+    let ours = tree.path().join(OURS);
+    fs::create_dir(&ours).unwrap();
+    let groups = Groups {
+        unified: Some(ours.clone()),
+        ..Groups::default()
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                groups.sweep();
+            }
+        });
+        for round in 0..500 {
+            let path = ours.join(format!("leaf-{round}"));
+            let leaf = create(&path);
+            let kept = leaf.is_ok() && path.exists();
+            if !kept || round == 499 {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+            assert!(kept, "{leaf:?}");
+            fs::remove_dir(&path).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_leaf_that_another_agent_holds_is_not_taken() {
+    let tree = tempfile::tempdir().unwrap();
+    let path = tree.path().join("leaf");
+    let held = create(&path).unwrap();
+    assert!(matches!(
+        create(&path),
+        Err(Error::Group { act: "lock", .. })
+    ));
+    drop(held);
+}
