@@ -1,0 +1,144 @@
+//! Records made by hand, for tests.
+
+use safelight_audit::Source;
+use safelight_policies::{
+    cause::Cause,
+    event::{Access, Control, Op, Verdict},
+    id::SessionId,
+};
+
+use super::{OpenedRecord, What};
+
+pub(crate) const SESSION: SessionId = SessionId::from_random([0; 10]);
+
+fn record(source: Source, what: What) -> OpenedRecord {
+    OpenedRecord {
+        seq: 1,
+        at_ns: 1_000_000_500,
+        source,
+        what,
+    }
+}
+
+pub(crate) fn control(control: Control) -> OpenedRecord {
+    record(Source::Agent, What::Control(control))
+}
+
+pub(crate) fn with(op: Op, path: &str, verdict: Verdict) -> OpenedRecord {
+    let access = Access {
+        at: 1_000_000_000,
+        pid: 7,
+        comm: "povray".to_owned(),
+        op,
+        path: path.as_bytes().to_vec(),
+        to: None,
+        verdict,
+        bytes: 0,
+    };
+    record(
+        Source::View,
+        What::Access {
+            session: SESSION,
+            access,
+        },
+    )
+}
+
+pub(crate) fn access_of(record: &mut OpenedRecord) -> &mut Access {
+    match &mut record.what {
+        What::Access { access, .. } => access,
+        other => panic!("{other:?} is no access"),
+    }
+}
+
+pub(crate) fn allowed(op: Op, path: &str) -> OpenedRecord {
+    with(op, path, Verdict::Allowed)
+}
+
+pub(crate) fn read(path: &str) -> OpenedRecord {
+    allowed(Op::OpenRead, path)
+}
+
+pub(crate) fn not_found(path: &str) -> OpenedRecord {
+    with(Op::Lookup, path, Verdict::Missing)
+}
+
+pub(crate) fn denied(path: &str) -> OpenedRecord {
+    let rule = "p.toml:3 deny **".to_owned();
+    with(Op::OpenRead, path, Verdict::Denied { rule })
+}
+
+pub(crate) fn closed(op: Op, path: &str, bytes: u64) -> OpenedRecord {
+    let mut record = allowed(op, path);
+    access_of(&mut record).bytes = bytes;
+    record
+}
+
+pub(crate) fn renamed(from: &str, to: &str) -> OpenedRecord {
+    let mut record = allowed(Op::Rename, from);
+    access_of(&mut record).to = Some(to.as_bytes().to_vec());
+    record
+}
+
+pub(crate) fn unreadable() -> OpenedRecord {
+    let (session, index) = (SESSION, 4);
+    record(Source::View, What::Unreadable { session, index })
+}
+
+pub(crate) fn out_of_turn() -> OpenedRecord {
+    let what = What::OutOfTurn {
+        session: SESSION,
+        index: 4,
+        expected: 2,
+    };
+    record(Source::View, what)
+}
+
+/// One of each.
+pub(crate) fn controls() -> [Control; 12] {
+    let (session, reason) = (SESSION, "why".to_owned());
+    [
+        Control::Packed { files: 1, bytes: 2 },
+        Control::Leased {
+            session,
+            attempt: 1,
+            fence: 2,
+        },
+        Control::KeyReleased {
+            session,
+            to: [1; 32],
+        },
+        Control::KeyRefused {
+            session,
+            reason: reason.clone(),
+        },
+        Control::Started {
+            session,
+            policy: [2; 32],
+            landlock_abi: 7,
+        },
+        Control::Ended {
+            session,
+            cause: Cause::OutOfMemory,
+        },
+        Control::Committed {
+            session,
+            manifest: [3; 32],
+            files: 1,
+            bytes: 2,
+        },
+        Control::SetApart { session, reason },
+        Control::DebugAccess {
+            uid: 0,
+            how: "mount".to_owned(),
+        },
+        Control::Delivered {
+            files: 1,
+            kept_aside: 0,
+        },
+        Control::Recovered { bytes: 3 },
+        Control::HungUp {
+            source: "view".to_owned(),
+        },
+    ]
+}
