@@ -1,0 +1,435 @@
+//! What `safelight audit` shows of a record, a path, a refusal. Pure. Everything of a job's is made harmless here.
+
+use std::{collections::BTreeSet, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+
+use globset::{GlobBuilder, GlobMatcher};
+use safelight_audit::Source;
+use safelight_policies::event::{Access, Op, Verdict};
+
+use crate::{
+    failure::{Failure, Kind},
+    records::{Line, OpenedRecord, Paths, Touched, What, action, utc_of_ns},
+    terminal::shown,
+};
+
+/// Programs that are named in a cell; a job can call itself anything as often as it likes.
+const PROGRAMS_SHOWN: usize = 4;
+
+/// Fields of a line that a sentence says by itself: time, number, source, action.
+const SAID: usize = 4;
+
+/// Which records are shown.
+pub(super) struct Filter<'a> {
+    actions: &'a [String],
+    path: Option<GlobMatcher>,
+}
+
+impl<'a> Filter<'a> {
+    /// Records of these actions (of any, if none is named) about paths that fit.
+    pub(super) fn new(actions: &'a [String], path: Option<&str>) -> Result<Self, Failure> {
+        let compile = |text| {
+            GlobBuilder::new(text)
+                .literal_separator(true)
+                .build()
+                .map(|glob| glob.compile_matcher())
+        };
+        let path = path
+            .map(compile)
+            .transpose()
+            .map_err(|error| Failure::new(Kind::User, error))?;
+        Ok(Self { actions, path })
+    }
+
+    /// True if the record is shown. One that is wrong could be about anything.
+    pub(super) fn keeps(&self, what: &What) -> bool {
+        if what.is_wrong() {
+            return true;
+        }
+        let name = action(what);
+        let asked = self.actions.is_empty() || self.actions.iter().any(|asked| asked == name);
+        asked && self.path.as_ref().is_none_or(|glob| names(what, glob))
+    }
+}
+
+fn names(what: &What, glob: &GlobMatcher) -> bool {
+    let fits = |path: &[u8]| glob.is_match(Path::new(OsStr::from_bytes(path)));
+    match what {
+        What::Access { access, .. } => {
+            let second = access.to.as_deref().filter(|_| access.op != Op::Exec);
+            fits(&access.path) || second.is_some_and(fits)
+        }
+        _ => false,
+    }
+}
+
+/// A record on one line.
+pub(super) fn sentence(record: &OpenedRecord) -> String {
+    let said = match &record.what {
+        What::Access { access, .. } => access_sentence(access),
+        _ => {
+            let line = Line::of(record);
+            let field = |(name, value): (&str, &serde_json::Value)| match value.as_str() {
+                Some(text) => format!("{name}={}", shown(text.as_bytes())),
+                None => format!("{name}={value}"),
+            };
+            line.fields(SAID).map(field).collect::<Vec<_>>().join(" ")
+        }
+    };
+    let (time, source) = (utc_of_ns(record.at_ns), record.source.as_str());
+    format!("{time}  {source:<6}  {:<12}  {said}", action(&record.what))
+}
+
+fn access_sentence(access: &Access) -> String {
+    let mut text = shown(&access.path);
+    match (&access.to, access.op) {
+        (Some(words), Op::Exec) => {
+            for word in words.split(|byte| *byte == 0) {
+                text.push(' ');
+                text.push_str(&shown(word));
+            }
+        }
+        (Some(to), Op::Symlink | Op::Link | Op::Rename) => {
+            text.push_str(" -> ");
+            text.push_str(&shown(to));
+        }
+        _ => {}
+    }
+    if matches!(access.op, Op::CloseRead | Op::CloseWrite) {
+        text.push_str(&format!("  {} bytes", access.bytes));
+    }
+    match &access.verdict {
+        Verdict::Allowed => {}
+        Verdict::Denied { rule } => {
+            text.push_str(&format!("  denied by {}", shown(rule.as_bytes())))
+        }
+        Verdict::Missing => text.push_str("  missing"),
+        Verdict::NotAuthentic => text.push_str("  not authentic"),
+        Verdict::Failed { errno } => {
+            let why = std::io::Error::from_raw_os_error(*errno);
+            text.push_str(&format!("  failed: {why}"));
+        }
+    }
+    format!("{text}  {}", program(access))
+}
+
+fn program(access: &Access) -> String {
+    match access.pid {
+        0 => "(kernel)".to_owned(),
+        pid => format!("({} {pid})", shown(access.comm.as_bytes())),
+    }
+}
+
+fn programs(names: &BTreeSet<String>) -> String {
+    let some: Vec<_> = names
+        .iter()
+        .take(PROGRAMS_SHOWN)
+        .map(|name| shown(name.as_bytes()))
+        .collect();
+    match names.len() {
+        0 => "-".to_owned(),
+        count if count > PROGRAMS_SHOWN => {
+            format!("{} and {} more", some.join(", "), count - PROGRAMS_SHOWN)
+        }
+        _ => some.join(", "),
+    }
+}
+
+/// A path that was read, written, changed or removed.
+pub(super) struct File<'a> {
+    path: &'a [u8],
+    touched: &'a Touched,
+}
+
+/// The rows of `audit files`, sorted by path.
+pub(super) fn files(paths: &Paths) -> Vec<File<'_>> {
+    paths
+        .iter()
+        .filter(|(_, touched)| touched.is_touched())
+        .map(|(path, touched)| File { path, touched })
+        .collect()
+}
+
+impl File<'_> {
+    pub(super) const HEAD: [&'static str; 9] = [
+        "READS", "BYTES", "WRITES", "BYTES", "CHANGES", "FIRST", "LAST", "PROGRAMS", "PATH",
+    ];
+
+    pub(super) fn cells(&self) -> Vec<String> {
+        let touched = self.touched;
+        let (first, last) = self.times();
+        vec![
+            touched.reads.to_string(),
+            touched.bytes_read.to_string(),
+            touched.writes.to_string(),
+            touched.bytes_written.to_string(),
+            touched.changes.saturating_add(touched.removals).to_string(),
+            first,
+            last,
+            programs(&touched.programs),
+            shown(self.path),
+        ]
+    }
+
+    pub(super) fn line(&self) -> Line {
+        let touched = self.touched;
+        let (first, last) = self.times();
+        Line::default()
+            .with_path(self.path)
+            .with("reads", touched.reads)
+            .with("bytes_read", touched.bytes_read)
+            .with("writes", touched.writes)
+            .with("bytes_written", touched.bytes_written)
+            .with("changes", touched.changes)
+            .with("removals", touched.removals)
+            .with("first", first)
+            .with("last", last)
+            .with("programs", Vec::from_iter(touched.programs.iter().cloned()))
+    }
+
+    fn times(&self) -> (String, String) {
+        let (first, last) = self.touched.times.unwrap_or_default();
+        (utc_of_ns(first), utc_of_ns(last))
+    }
+}
+
+/// A path that was not found.
+pub(super) struct Missing<'a> {
+    path: &'a [u8],
+    touched: &'a Touched,
+}
+
+/// The rows of `audit missing`, sorted by path.
+pub(super) fn missing(paths: &Paths) -> Vec<Missing<'_>> {
+    paths
+        .iter()
+        .filter(|(_, touched)| touched.is_missing())
+        .map(|(path, touched)| Missing { path, touched })
+        .collect()
+}
+
+impl Missing<'_> {
+    pub(super) const HEAD: [&'static str; 3] = ["COUNT", "PROGRAMS", "PATH"];
+
+    pub(super) fn cells(&self) -> Vec<String> {
+        let programs = programs(&self.touched.programs);
+        vec![self.touched.misses.to_string(), programs, shown(self.path)]
+    }
+
+    pub(super) fn line(&self) -> Line {
+        let programs = Vec::from_iter(self.touched.programs.iter().cloned());
+        Line::default()
+            .with_path(self.path)
+            .with("count", self.touched.misses)
+            .with("programs", programs)
+    }
+}
+
+/// A refusal.
+pub(super) struct Denial<'a> {
+    at_ns: u64,
+    action: &'static str,
+    access: &'a Access,
+    rule: &'a str,
+}
+
+impl<'a> Denial<'a> {
+    pub(super) const HEAD: [&'static str; 5] = ["TIME", "PROGRAM", "OPERATION", "RULE", "PATH"];
+
+    /// What the policy refused the job; nobody else is refused anything.
+    pub(super) fn of(record: &'a OpenedRecord) -> Option<Self> {
+        let What::Access { access, .. } = &record.what else {
+            return None;
+        };
+        let Verdict::Denied { rule } = &access.verdict else {
+            return None;
+        };
+        (record.source != Source::Debug).then_some(Self {
+            at_ns: record.at_ns,
+            action: action(&record.what),
+            access,
+            rule,
+        })
+    }
+
+    pub(super) fn cells(&self) -> Vec<String> {
+        let path = shown(&self.access.path);
+        vec![
+            utc_of_ns(self.at_ns),
+            program(self.access),
+            self.action.to_owned(),
+            shown(self.rule.as_bytes()),
+            match &self.access.to {
+                Some(to) => format!("{path} -> {}", shown(to)),
+                None => path,
+            },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safelight_policies::event::Control;
+
+    use super::*;
+    use crate::records::samples::*;
+
+    fn gathered(records: &[OpenedRecord]) -> Paths {
+        let mut paths = Paths::default();
+        records.iter().for_each(|record| paths.add(record));
+        paths
+    }
+
+    #[test]
+    fn a_record_is_a_sentence() {
+        let mut exec = allowed(Op::Exec, "/usr/bin/povray");
+        access_of(&mut exec).to = Some(b"povray\0+W64".to_vec());
+        let mut kernel = closed(Op::CloseWrite, "/c/a", 5);
+        access_of(&mut kernel).pid = 0;
+        for (record, expected) in [
+            (read("/c/a"), "view    open-read     /c/a  (povray 7)"),
+            (
+                not_found("/c/\x1b[2J"),
+                "view    lookup        /c/\\u{1b}[2J  missing  (povray 7)",
+            ),
+            (
+                denied("/c/a"),
+                "view    open-read     /c/a  denied by p.toml:3 deny **  (povray 7)",
+            ),
+            (
+                renamed("/c/a", "/c/b\n"),
+                "view    rename        /c/a -> /c/b\\n  (povray 7)",
+            ),
+            (
+                exec,
+                "view    exec          /usr/bin/povray povray +W64  (povray 7)",
+            ),
+            (kernel, "view    close-write   /c/a  5 bytes  (kernel)"),
+            (
+                control(Control::DebugAccess {
+                    uid: 0,
+                    how: "a\x07".to_owned(),
+                }),
+                "agent   debug-access  uid=0 how=a\\u{7}",
+            ),
+            (
+                unreadable(),
+                "view    unreadable    session=ses-0000000000000000 index=4",
+            ),
+        ] {
+            assert_eq!(
+                sentence(&record),
+                format!("1970-01-01T00:00:01Z  {expected}")
+            );
+        }
+    }
+
+    #[test]
+    fn filters_join_and_never_hide_what_is_wrong() {
+        let all = [
+            read("/c/a.png"),
+            read("/c/deep/a.png"),
+            allowed(Op::OpenWrite, "/c/a.png"),
+            renamed("/c/tmp", "/c/b.png"),
+            control(Control::Recovered { bytes: 1 }),
+            unreadable(),
+            out_of_turn(),
+        ];
+        let kept = |actions: &[&str], path: Option<&str>| {
+            let actions: Vec<_> = actions.iter().map(|name| (*name).to_owned()).collect();
+            let filter = Filter::new(&actions, path).unwrap();
+            let kept = all.iter().enumerate();
+            kept.filter(|(_, record)| filter.keeps(&record.what))
+                .map(|(index, _)| index)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[], None), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(kept(&["open-read"], None), [0, 1, 5, 6]);
+        assert_eq!(kept(&["open-read", "recovered"], None), [0, 1, 4, 5, 6]);
+        assert_eq!(kept(&[], Some("/c/*.png")), [0, 2, 3, 5, 6]);
+        assert_eq!(kept(&[], Some("/c/**/*.png")), [0, 1, 2, 3, 5, 6]);
+        assert_eq!(kept(&["open-read"], Some("/c/deep/*")), [1, 5, 6]);
+        assert!(Filter::new(&[], Some("[")).is_err());
+    }
+
+    #[test]
+    fn the_arguments_of_a_command_are_no_path() {
+        let mut exec = allowed(Op::Exec, "/usr/bin/povray");
+        access_of(&mut exec).to = Some(b"/c/secret".to_vec());
+        let filter = Filter::new(&[], Some("/c/*")).unwrap();
+        assert!(!filter.keeps(&exec.what));
+    }
+
+    #[test]
+    fn files_are_the_paths_that_were_touched() {
+        let paths = gathered(&[
+            read("/c/a\x1b"),
+            closed(Op::CloseRead, "/c/a\x1b", 5),
+            not_found("/c/m"),
+            denied("/c/d"),
+            allowed(Op::Unlink, "/c/u"),
+        ]);
+        let rows = files(&paths);
+        let cells: Vec<_> = rows.iter().map(File::cells).collect();
+        let time = "1970-01-01T00:00:01Z";
+        assert_eq!(
+            cells,
+            [
+                ["1", "5", "0", "0", "0", time, time, "povray", "/c/a\\u{1b}"],
+                ["0", "0", "0", "0", "1", time, time, "povray", "/c/u"],
+            ]
+        );
+        assert_eq!(
+            serde_json::to_string(&rows[0].line()).unwrap(),
+            r#"{"path":"/c/a\u001b","reads":1,"bytes_read":5,"writes":0,"bytes_written":0,"changes":0,"removals":0,"first":"1970-01-01T00:00:01Z","last":"1970-01-01T00:00:01Z","programs":["povray"]}"#
+        );
+    }
+
+    #[test]
+    fn missing_is_what_was_not_found_and_not_made() {
+        let paths = gathered(&[
+            not_found("/c/x"),
+            not_found("/c/x"),
+            not_found("/c/out"),
+            allowed(Op::Create, "/c/out"),
+        ]);
+        let rows = missing(&paths);
+        let cells: Vec<_> = rows.iter().map(Missing::cells).collect();
+        assert_eq!(cells, [["2", "povray", "/c/x"]]);
+        let line = serde_json::to_string(&rows[0].line()).unwrap();
+        assert_eq!(line, r#"{"path":"/c/x","count":2,"programs":["povray"]}"#);
+    }
+
+    #[test]
+    fn a_person_who_looks_in_is_not_the_job() {
+        let mut looked = [read("/c/a"), not_found("/c/b"), denied("/c/c")];
+        for record in &mut looked {
+            record.source = Source::Debug;
+        }
+        let paths = gathered(&looked);
+        assert!(files(&paths).is_empty() && missing(&paths).is_empty());
+        assert!(looked.iter().all(|record| Denial::of(record).is_none()));
+    }
+
+    #[test]
+    fn a_refusal_names_its_rule() {
+        let record = denied("/c/a");
+        assert_eq!(
+            Denial::of(&record).unwrap().cells(),
+            [
+                "1970-01-01T00:00:01Z",
+                "(povray 7)",
+                "open-read",
+                "p.toml:3 deny **",
+                "/c/a"
+            ]
+        );
+        assert!(Denial::of(&read("/c/a")).is_none());
+    }
+
+    #[test]
+    fn a_job_cannot_flood_a_cell_with_names() {
+        let names = (0..9).map(|number| format!("p{number}\n")).collect();
+        assert_eq!(programs(&names), "p0\\n, p1\\n, p2\\n, p3\\n and 5 more");
+        assert_eq!(programs(&BTreeSet::new()), "-");
+    }
+}

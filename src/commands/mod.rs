@@ -1,0 +1,10 @@
+//! The commands, one file each.
+
+pub(crate) mod audit;
+mod chosen;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod job;
+pub(crate) mod key;
+pub(crate) mod policy;
+pub(crate) mod view;
