@@ -109,13 +109,13 @@ fn access_sentence(access: &Access) -> String {
             text.push_str(&format!("  failed: {why}"));
         }
     }
-    format!("{text}  {}", program(access))
+    format!("{text}  ({})", program(access))
 }
 
 fn program(access: &Access) -> String {
     match access.pid {
-        0 => "(kernel)".to_owned(),
-        pid => format!("({} {pid})", shown(access.comm.as_bytes())),
+        0 => "kernel".to_owned(),
+        pid => format!("{} {pid}", shown(access.comm.as_bytes())),
     }
 }
 
@@ -417,7 +417,7 @@ mod tests {
             Denial::of(&record).unwrap().cells(),
             [
                 "1970-01-01T00:00:01Z",
-                "(povray 7)",
+                "povray 7",
                 "open-read",
                 "p.toml:3 deny **",
                 "/c/a"
