@@ -1,1 +1,38 @@
-fn main() {}
+//! Safelight: runs untrusted render jobs on shared machines without being able to see them.
+//!
+//! One binary. A process of ours that must be alone with what it holds (warden, view server, audit writer, launcher) is this binary
+//! again, started with nothing but a channel on standard input.
+
+mod cli;
+mod commands;
+mod failure;
+mod jobs;
+mod mounting;
+mod opened;
+mod policy_source;
+mod process;
+mod records;
+mod run;
+mod state;
+mod terminal;
+mod warden;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // The launcher comes first: it must be single-threaded and touch as little as possible.
+    if let Some(code) = process::internal_main() {
+        return code;
+    }
+    let arguments = cli::Cli::parse();
+    terminal::start_logging();
+    match cli::run(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            terminal::complain(&failure);
+            failure.exit_code()
+        }
+    }
+}

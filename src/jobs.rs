@@ -1,0 +1,199 @@
+//! What is kept of a job on this host besides its sealed objects, and how its parts are opened at home.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use safelight_bundle::Envelope;
+use safelight_policies::{
+    cause::Cause,
+    id::{ClientAlias, Fence, JobId, ObjectId, SessionId, VerifyKey},
+    path::CentralPath,
+};
+use safelight_seal::{
+    job_key::{JobKey, Stanza, TO_CLIENT},
+    key_file::ClientSecret,
+    random::Random,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    state::State,
+};
+
+/// What the agent needs besides the signed envelope. Clear: nothing of the client's but the places of its views.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Order {
+    /// A shipped profile's name, or the absolute path of a policy file.
+    pub(crate) policy: String,
+    /// Whose job, by alias.
+    pub(crate) client: ClientAlias,
+    /// The central paths, and whether each may be written.
+    pub(crate) central: Vec<(CentralPath, bool)>,
+    /// The asked wall-clock limit in seconds.
+    pub(crate) timeout: Option<u64>,
+    /// Files that were packed.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Where the results go. Sealed: it names directories of the client's.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Homeward {
+    /// For each central path the client's directory, as bytes, and whether results may be stored there.
+    pub(crate) places: Vec<(CentralPath, Vec<u8>, bool)>,
+    /// Where the audit records go besides the log.
+    pub(crate) audit: Option<Vec<u8>>,
+}
+
+/// What a finished attempt left.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Left {
+    /// The object that holds the result manifest.
+    pub(crate) manifest: ObjectId,
+    /// The object that holds the task's log.
+    pub(crate) log: ObjectId,
+    /// True if the ledger accepted it.
+    pub(crate) committed: bool,
+    /// The session, attempt and fence that the result manifest is bound to.
+    pub(crate) session: SessionId,
+    /// The attempt's number.
+    pub(crate) attempt: u32,
+    /// The fence.
+    pub(crate) fence: Fence,
+    /// Why the attempt ended.
+    pub(crate) cause: Cause,
+    /// Output files.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Notes what an attempt left.
+pub(crate) fn write_left(
+    state: &State,
+    job: JobId,
+    attempt: u32,
+    left: &Left,
+) -> Result<(), Failure> {
+    write_private(
+        &left_path(state, job, attempt)?,
+        &serde_json::to_vec(left).or_fail(Kind::Internal)?,
+    )
+}
+
+/// What an attempt left; `None` if it left nothing.
+pub(crate) fn left(state: &State, job: JobId, attempt: u32) -> Result<Option<Left>, Failure> {
+    let path = left_path(state, job, attempt)?;
+    if !path.exists() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&read(&path)?)
+        .map(Some)
+        .map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", path.display())))
+}
+
+fn left_path(state: &State, job: JobId, attempt: u32) -> Result<PathBuf, Failure> {
+    Ok(state.job(job)?.join(format!("attempt-{attempt}.json")))
+}
+
+/// Loads this client's secret, making it at first use.
+pub(crate) fn client_secret(state: &State, random: &dyn Random) -> Result<ClientSecret, Failure> {
+    let path = state.identity();
+    match fs::read(&path) {
+        Ok(bytes) => {
+            ClientSecret::from_file_bytes(&zeroize::Zeroizing::new(bytes)).map_err(|error| {
+                Failure::new(Kind::Config, format!("{}: {error}", path.display()))
+                    .hint("restore the key file from a backup")
+            })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let secret = ClientSecret::generate(random).or_fail(Kind::Internal)?;
+            write_private(&path, &secret.to_file_bytes())?;
+            Ok(secret)
+        }
+        Err(error) => Err(Failure::new(
+            Kind::Environment,
+            format!("cannot read {}: {error}", path.display()),
+        )),
+    }
+}
+
+/// A client's alias on its own host: opaque, and the same for the same key.
+pub(crate) fn alias(key: &VerifyKey) -> Result<ClientAlias, Failure> {
+    let letters: String = key
+        .fingerprint()
+        .chars()
+        .filter(|letter| *letter != '-')
+        .take(8)
+        .collect();
+    ClientAlias::new(format!("c-{letters}")).or_fail(Kind::Internal)
+}
+
+/// Opens a job's key with the client's own.
+pub(crate) fn job_key(envelope: &Envelope, secret: &ClientSecret) -> Result<JobKey, Failure> {
+    let stanza: Stanza =
+        postcard::from_bytes(&envelope.stanza_for_client).or_fail(Kind::Internal)?;
+    JobKey::unwrap(&stanza, &secret.kem, TO_CLIENT, envelope.outline.job).map_err(|error| {
+        Failure::new(
+            Kind::Denied,
+            format!(
+                "this client's key does not open {}: {error}",
+                envelope.outline.job
+            ),
+        )
+    })
+}
+
+/// Verifies a job's envelope against the client that this host knows.
+pub(crate) fn verify(signed: &[u8], job: JobId, client: &VerifyKey) -> Result<Envelope, Failure> {
+    let envelope = safelight_bundle::open::<Envelope>(signed, client).or_fail(Kind::Denied)?;
+    if envelope.outline.job == job {
+        Ok(envelope)
+    } else {
+        Err(Failure::new(
+            Kind::Denied,
+            format!("the envelope of {job} is another job's"),
+        ))
+    }
+}
+
+/// Reads a small file of the state.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| {
+        Failure::new(
+            Kind::Environment,
+            format!("cannot read {}: {error}", path.display()),
+        )
+    })
+}
+
+/// Writes a small file durably and whole, readable by its owner only.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(
+            Kind::Environment,
+            format!("cannot write {}: {error}", path.display()),
+        )
+    };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(0o600))
+        .map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(directory)
+        .and_then(|it| it.sync_all())
+        .map_err(failed)
+}

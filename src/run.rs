@@ -1,0 +1,25 @@
+//! `safelight run`: one untrusted command, from the client's directory to the results at home, in three processes with one number.
+//!
+//! The client packs, and then *becomes* the agent by `exec`; the agent becomes the client again to take the results home. An `exec`
+//! leaves nothing of the old program's memory, arguments and environment, so while the job runs no name, parameter or byte of the
+//! client's is in any process but the view server and the session.
+
+mod agent;
+mod arguments;
+mod books;
+mod client;
+mod delivery;
+mod home;
+mod servers;
+mod signals;
+mod slot;
+
+pub(crate) use self::{
+    agent::run as agent,
+    arguments::{AgentArgs, HomeArgs, RunArgs},
+    books::Books,
+    client::run as client,
+    home::run as home,
+    servers::AuditWriter,
+    signals::stay_on_hang_up,
+};

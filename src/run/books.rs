@@ -1,0 +1,258 @@
+//! The agent's books: the ledger, and the two keys that a site signs leases and requests with.
+//!
+//! On one host the agent is the site's schedule server and its only node. The keys are made at first use and enrolled with the warden,
+//! which believes nothing but them.
+
+use safelight_audit::Checkpoint;
+use safelight_bundle::Envelope;
+use safelight_policies::{
+    cause::Cause,
+    id::{JobId, KemKey, NodeName, ObjectId, SessionId, SlotIndex, TaskId},
+    lease::{Lease, Wrapper},
+};
+use safelight_scheduler::{
+    Anchor, AttemptEntry, JobEntry, Leasing, Place, Settlement, SqliteLedger,
+};
+use safelight_seal::{
+    identity::SigningSecret,
+    random::{Random, SystemRandom},
+};
+use tokio::runtime::Runtime;
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs, process,
+    state::State,
+    warden::{self, Ask, NODE_CONTEXT, Request},
+};
+
+/// A lease outlasts the wall-clock limit by this: the time to end, to seal and to commit. Seconds.
+const LEASE_MARGIN: u64 = 3600;
+
+/// The one task of a job that is a single command.
+const TASK: TaskId = TaskId { step: 0, task: 0 };
+
+/// The node's name on its own host.
+const NODE: &str = "localhost";
+
+/// A lease and what proves it.
+pub(super) struct Leased {
+    pub(super) lease: Lease,
+    signed: Vec<u8>,
+}
+
+impl Leased {
+    /// What the warden is asked: the node signs for the view server's key, so nobody else can have it released to another.
+    pub(super) fn ask(&self, envelope: &[u8], view_key: KemKey, books: &Books) -> Ask {
+        let node_signature = books
+            .node
+            .sign(NODE_CONTEXT, &Request::message(&self.signed, &view_key))
+            .to_vec();
+        Ask::Release(Request {
+            envelope: envelope.to_vec(),
+            lease: self.signed.clone(),
+            node_signature,
+            view_key,
+        })
+    }
+}
+
+/// The books of one host.
+pub(crate) struct Books {
+    runtime: Runtime,
+    ledger: SqliteLedger,
+    schedule: SigningSecret,
+    node: SigningSecret,
+}
+
+impl Books {
+    /// Opens the books, making them if need be.
+    pub(crate) fn open(state: &State) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .or_fail(Kind::Environment)?;
+        let ledger = runtime
+            .block_on(SqliteLedger::open(&state.ledger()))
+            .or_fail(Kind::Environment)?;
+        let random = SystemRandom::new();
+        let schedule = site_key(state, "schedule", &random)?;
+        let node = site_key(state, "node", &random)?;
+        Ok(Self {
+            runtime,
+            ledger,
+            schedule,
+            node,
+        })
+    }
+
+    /// Tells the warden whose leases and requests to believe.
+    pub(super) fn enroll(&self, state: &State) -> Result<(), Failure> {
+        warden::enroll_schedule(state, &self.schedule.public())?;
+        warden::enroll_node(state, &node_name()?, &self.node.public())
+    }
+
+    /// Writes a verified job down.
+    pub(super) fn admit(&self, envelope: &Envelope, signed: &[u8]) -> Result<(), Failure> {
+        let object = safelight_bundle::object_id(signed);
+        let admitted = self
+            .ledger
+            .admit_job(&envelope.outline, object, process::now_seconds());
+        self.runtime.block_on(admitted).or_fail(Kind::Environment)
+    }
+
+    /// Leases the job's task to a session in a slot, and signs the lease.
+    pub(super) fn lease(
+        &self,
+        envelope: &Envelope,
+        slot: SlotIndex,
+        wall: u64,
+        session: SessionId,
+    ) -> Result<Leased, Failure> {
+        let job = envelope.outline.job;
+        let place = Place {
+            node: node_name()?,
+            slot,
+        };
+        let leasing = self.ledger.lease(
+            job,
+            TASK,
+            session,
+            &place,
+            process::now_seconds(),
+            wall + LEASE_MARGIN,
+        );
+        let leased = match self.runtime.block_on(leasing).or_fail(Kind::Environment)? {
+            Leasing::Leased(leased) => leased,
+            Leasing::Refused { reason } => {
+                return Err(Failure::new(
+                    Kind::User,
+                    format!("{job} is not leased: {reason}"),
+                ));
+            }
+        };
+        let lease = Lease {
+            client: envelope.outline.client.clone(),
+            job,
+            task: TASK,
+            attempt: leased.attempt,
+            fence: leased.fence,
+            session,
+            node: place.node,
+            node_key: self.node.public(),
+            slot,
+            expires: leased.expires,
+            wrapper: Wrapper {
+                policy: envelope.outline.policy.clone(),
+                digest: envelope.outline.policy_digest,
+            },
+        };
+        let sign = |context: &str, body: &[u8]| self.schedule.sign(context, body);
+        let signed = safelight_bundle::seal(&lease, &self.schedule.public(), sign)
+            .or_fail(Kind::Internal)?;
+        Ok(Leased { lease, signed })
+    }
+
+    /// Commits a result under the lease's fence; answers why not if the ledger refuses.
+    pub(super) fn commit(
+        &self,
+        lease: &Lease,
+        manifest: ObjectId,
+        at: Checkpoint,
+    ) -> Result<Option<String>, Failure> {
+        let commit = self.ledger.commit(
+            lease.session,
+            lease.fence,
+            manifest,
+            anchor_of(at),
+            process::now_seconds(),
+        );
+        Ok(
+            match self.runtime.block_on(commit).or_fail(Kind::Environment)? {
+                Settlement::Accepted => None,
+                Settlement::Refused { reason } => Some(reason.to_string()),
+            },
+        )
+    }
+
+    /// Writes down that an attempt ended without a result.
+    pub(super) fn end(&self, lease: &Lease, cause: &Cause) -> Result<(), Failure> {
+        let end = self
+            .ledger
+            .end(lease.session, cause, None, process::now_seconds());
+        match self.runtime.block_on(end).or_fail(Kind::Environment)? {
+            Settlement::Accepted => Ok(()),
+            Settlement::Refused { reason } => Err(Failure::new(
+                Kind::Internal,
+                format!("{} cannot be ended: {reason}", lease.session),
+            )),
+        }
+    }
+
+    /// Notes the state of a job's log, so that it cannot be cut off unseen.
+    pub(crate) fn anchor(&self, job: JobId, at: Checkpoint) -> Result<(), Failure> {
+        self.runtime
+            .block_on(self.ledger.set_anchor(job, anchor_of(at)))
+            .or_fail(Kind::Environment)
+    }
+
+    /// The noted state of a job's log.
+    pub(crate) fn checkpoint(&self, job: JobId) -> Result<Option<Checkpoint>, Failure> {
+        let anchor = self
+            .runtime
+            .block_on(self.ledger.anchor(job))
+            .or_fail(Kind::Environment)?;
+        Ok(anchor.map(|anchor| Checkpoint {
+            records: anchor.records,
+            chain: anchor.chain,
+        }))
+    }
+
+    /// The job that a person means: an id, the beginning of one, or `last`.
+    pub(crate) fn find(&self, selector: &str) -> Result<JobId, Failure> {
+        let found = self
+            .runtime
+            .block_on(self.ledger.job(selector))
+            .or_fail(Kind::User);
+        found
+            .map(|entry| entry.id())
+            .map_err(|failure| failure.hint("safelight job list"))
+    }
+
+    /// Every job, newest first.
+    pub(crate) fn jobs(&self) -> Result<Vec<JobEntry>, Failure> {
+        self.runtime
+            .block_on(self.ledger.jobs())
+            .or_fail(Kind::Environment)
+    }
+
+    /// Every attempt of a job, oldest first.
+    pub(crate) fn attempts(&self, job: JobId) -> Result<Vec<AttemptEntry>, Failure> {
+        self.runtime
+            .block_on(self.ledger.attempts(job))
+            .or_fail(Kind::Environment)
+    }
+}
+
+fn anchor_of(at: Checkpoint) -> Anchor {
+    Anchor {
+        records: at.records,
+        chain: at.chain,
+    }
+}
+
+fn node_name() -> Result<NodeName, Failure> {
+    NODE.parse().or_fail(Kind::Internal)
+}
+
+fn site_key(state: &State, name: &str, random: &dyn Random) -> Result<SigningSecret, Failure> {
+    let path = state.site_key(name);
+    if !path.exists() {
+        let secret = SigningSecret::generate(random).or_fail(Kind::Internal)?;
+        jobs::write_private(&path, &secret.to_bytes()[..])?;
+    }
+    let bytes = zeroize::Zeroizing::new(jobs::read(&path)?);
+    let seed = <&[u8; 32]>::try_from(&bytes[..])
+        .map_err(|_| Failure::new(Kind::Config, format!("{} is damaged", path.display())))?;
+    Ok(SigningSecret::from_bytes(seed))
+}

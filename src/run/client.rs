@@ -1,0 +1,341 @@
+//! The client's part: decide early, pack, sign, and become the agent.
+
+use std::{
+    ffi::OsStr,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use safelight_bundle::{Envelope, Prekey};
+use safelight_job::recipe::Recipe;
+use safelight_policies::{
+    Grant, Policy,
+    id::{JobId, ObjectId},
+    judge::Request,
+    outline::{Outline, StepOutline},
+};
+use safelight_seal::{
+    blob::Purpose,
+    job_key::{JobKey, TO_CLIENT, TO_WARDEN},
+    key_file::ClientSecret,
+    manifest::{Kind as ManifestKind, Manifest, Tree},
+    random::{Random, SystemRandom},
+};
+use safelight_vfs::{area::Area, pack};
+
+use super::arguments::{Central, RunArgs};
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs::{self, Homeward, Order},
+    policy_source, process,
+    state::State,
+    terminal, warden,
+};
+
+/// How long a job may wait before it starts.
+const EXPIRES_AFTER: u64 = 7 * 86_400;
+
+/// Packs what was asked for and becomes the agent. Returns only if something is wrong, or after a dry run.
+pub(crate) fn run(arguments: RunArgs) -> Result<ExitCode, Failure> {
+    let (catalogue, name) = policy_source::load(&arguments.policy)?;
+    let policy = catalogue.resolve(&name).or_fail(Kind::Config)?;
+    let grant = policy
+        .admit(&request(&arguments))
+        .map_err(|denied| refused(&denied, &arguments.policy))?;
+    if arguments.dry_run {
+        return super::agent::print_plan(grant).map(|()| ExitCode::SUCCESS);
+    }
+    check_places(&arguments.central)?;
+    // An early no costs nothing; a late one costs the packing.
+    super::agent::check_host(&grant)?;
+
+    let state = State::open(arguments.state.state.as_deref())?;
+    let random = SystemRandom::new();
+    let secret = jobs::client_secret(&state, &random)?;
+    warden::enroll_client(
+        &state,
+        &jobs::alias(&secret.sign.public())?,
+        &secret.sign.public(),
+    )?;
+    let prekey = warden::mint_prekey(&state)?;
+    let job = submit(
+        &state, &arguments, &grant, &policy, &secret, &prekey, &random,
+    )?;
+    become_agent(&state, job, &arguments)
+}
+
+pub(super) fn request(arguments: &RunArgs) -> Request {
+    Request {
+        central: arguments
+            .central
+            .iter()
+            .map(|central| (central.path.clone(), central.write))
+            .collect(),
+        timeout: arguments.timeout.map(|timeout| timeout.as_secs()),
+        env: std::collections::BTreeMap::new(),
+    }
+}
+
+pub(super) fn refused(denied: &dyn std::error::Error, policy: &str) -> Failure {
+    Failure::from_error(Kind::Denied, denied).hint(format!("safelight policy show {policy}"))
+}
+
+/// A missing directory is named before anything is sealed.
+fn check_places(centrals: &[Central]) -> Result<(), Failure> {
+    for central in centrals {
+        match std::fs::metadata(&central.host) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(Failure::new(
+                    Kind::User,
+                    format!("{} is not a directory", central.host.display()),
+                ));
+            }
+            Err(error) => {
+                return Err(Failure::new(
+                    Kind::User,
+                    format!("cannot read {}: {error}", central.host.display()),
+                )
+                .hint(format!(
+                    "name a directory of yours that the command is to see at {}",
+                    central.path
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Seals everything and leaves a signed envelope in the job's directory.
+fn submit(
+    state: &State,
+    arguments: &RunArgs,
+    grant: &Grant,
+    policy: &Policy,
+    secret: &ClientSecret,
+    prekey: &Prekey,
+    random: &dyn Random,
+) -> Result<JobId, Failure> {
+    let job = new_job(random)?;
+    let alias = jobs::alias(&secret.sign.public())?;
+    let area = Area::open(state.area(&alias)?).or_fail(Kind::Environment)?;
+    let key = JobKey::generate(random).or_fail(Kind::Internal)?;
+    let (manifest, files, bytes) = inputs(job, arguments, &area, secret)?;
+    let sealed = manifest
+        .sign_and_seal(&secret.sign, &key, random)
+        .or_fail(Kind::Internal)?;
+    let inputs = store(&area, &sealed)?;
+    let recipe = recipe(arguments)?.encode().or_fail(Kind::User)?;
+    let recipe = store(
+        &area,
+        &key.seal_blob(Purpose::Recipe, job.as_bytes(), &recipe, random)
+            .or_fail(Kind::Internal)?,
+    )?;
+    let home = postcard::to_stdvec(&homeward(arguments)?).or_fail(Kind::Internal)?;
+    let home = key
+        .seal_blob(Purpose::Home, job.as_bytes(), &home, random)
+        .or_fail(Kind::Internal)?;
+
+    let now = process::now_seconds();
+    let wrap = |to, purpose| key.wrap(to, purpose, job, random).or_fail(Kind::Internal);
+    let stanza = |stanza| postcard::to_stdvec(&stanza).or_fail(Kind::Internal);
+    let envelope = Envelope {
+        version: safelight_bundle::ENVELOPE_VERSION,
+        outline: outline(job, alias, grant, policy, now)?,
+        client_verify: secret.sign.public(),
+        client_kem: secret.kem.public(),
+        inputs,
+        recipe,
+        prekey: prekey.id,
+        site: prekey.site,
+        stanza_for_site: stanza(wrap(&prekey.key, TO_WARDEN)?)?,
+        stanza_for_client: stanza(wrap(&secret.kem.public(), TO_CLIENT)?)?,
+        issued: now,
+        expires: now + EXPIRES_AFTER,
+    };
+    let signed = safelight_bundle::seal(&envelope, &envelope.client_verify, |context, body| {
+        secret.sign.sign(context, body)
+    })
+    .or_fail(Kind::Internal)?;
+    let directory = state.job(job)?;
+    let order = Order {
+        policy: policy_source::absolute(&arguments.policy)?,
+        client: envelope.outline.client.clone(),
+        central: arguments
+            .central
+            .iter()
+            .map(|central| (central.path.clone(), central.write))
+            .collect(),
+        timeout: arguments.timeout.map(|timeout| timeout.as_secs()),
+        files,
+        bytes,
+    };
+    jobs::write_private(&directory.join("home"), &home)?;
+    jobs::write_private(
+        &directory.join("order.json"),
+        &serde_json::to_vec(&order).or_fail(Kind::Internal)?,
+    )?;
+    jobs::write_private(&directory.join("envelope"), &signed)?;
+    if !arguments.quiet {
+        terminal::say(format!(
+            "{job}: sealed {files} files, {}",
+            terminal::bytes(bytes)
+        ));
+    }
+    Ok(job)
+}
+
+fn inputs(
+    job: JobId,
+    arguments: &RunArgs,
+    area: &Area,
+    secret: &ClientSecret,
+) -> Result<(Manifest, u64, u64), Failure> {
+    let spinner = terminal::spinner("sealing");
+    let (mut files, mut bytes) = (0, 0);
+    let mut trees = Vec::new();
+    for central in &arguments.central {
+        let mut last = pack::Progress::default();
+        let entries = pack::pack(&central.host, area, &secret.dedup, &mut |progress| {
+            last = progress;
+            spinner.set_message(format!(
+                "{} files, {}",
+                files + progress.files,
+                terminal::bytes(bytes + progress.bytes)
+            ));
+        });
+        trees.push(Tree {
+            path: central.path.clone(),
+            entries: entries.or_fail(Kind::User)?,
+        });
+        files += last.files;
+        bytes += last.bytes;
+    }
+    spinner.finish_and_clear();
+    trees.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((
+        Manifest {
+            job,
+            kind: ManifestKind::Inputs,
+            trees,
+        },
+        files,
+        bytes,
+    ))
+}
+
+fn recipe(arguments: &RunArgs) -> Result<Recipe, Failure> {
+    let bytes = |text: &OsStr| text.as_bytes().to_vec();
+    let directory = match (&arguments.workdir, arguments.central.first()) {
+        (Some(directory), _) => bytes(directory),
+        (None, Some(central)) => central.path.as_str().as_bytes().to_vec(),
+        (None, None) => b"/".to_vec(),
+    };
+    for path in &arguments.expect {
+        let below = |central: &Central| Path::new(path).strip_prefix(central.path.as_str()).is_ok();
+        if !arguments.central.iter().any(below) {
+            return Err(Failure::new(
+                Kind::User,
+                format!(
+                    "{} is expected but lies below no --central path",
+                    Path::new(path).display()
+                ),
+            ));
+        }
+    }
+    Ok(Recipe {
+        command: arguments.command.iter().map(|word| bytes(word)).collect(),
+        directory,
+        env: std::collections::BTreeMap::new(),
+        expect: arguments.expect.iter().map(|path| bytes(path)).collect(),
+        title: String::new(),
+    })
+}
+
+fn homeward(arguments: &RunArgs) -> Result<Homeward, Failure> {
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .map(|path| path.as_os_str().as_bytes().to_vec())
+            .or_fail(Kind::Environment)
+    };
+    let mut places = Vec::new();
+    for central in &arguments.central {
+        let host = std::fs::canonicalize(&central.host).or_fail(Kind::User)?;
+        places.push((
+            central.path.clone(),
+            host.as_os_str().as_bytes().to_vec(),
+            central.write,
+        ));
+    }
+    Ok(Homeward {
+        places,
+        audit: arguments.audit.as_deref().map(absolute).transpose()?,
+    })
+}
+
+fn outline(
+    job: JobId,
+    client: safelight_policies::id::ClientAlias,
+    grant: &Grant,
+    policy: &Policy,
+    now: u64,
+) -> Result<Outline, Failure> {
+    let terms = grant.terms();
+    let step = StepOutline {
+        tasks: 1,
+        depends_on: Vec::new(),
+        amounts: std::collections::BTreeMap::new(),
+        attributes: std::collections::BTreeMap::new(),
+        timeout: terms.limits.wall,
+    };
+    Ok(Outline {
+        job,
+        client,
+        priority: 50,
+        policy: terms.policy.clone(),
+        policy_digest: policy.digest(),
+        steps: vec![step],
+        expires: now + EXPIRES_AFTER,
+    })
+}
+
+fn new_job(random: &dyn Random) -> Result<JobId, Failure> {
+    let mut bytes = [0; 10];
+    random.fill(&mut bytes).or_fail(Kind::Internal)?;
+    Ok(JobId::from_random(bytes))
+}
+
+fn store(area: &Area, object: &[u8]) -> Result<ObjectId, Failure> {
+    let id = ObjectId(*blake3::hash(object).as_bytes());
+    area.put(id, object).or_fail(Kind::Environment)?;
+    Ok(id)
+}
+
+/// Replaces this program by the agent. Memory, arguments and environment of the client end here.
+fn become_agent(state: &State, job: JobId, arguments: &RunArgs) -> Result<ExitCode, Failure> {
+    let mut agent = Command::new(process::executable()?);
+    agent
+        .arg("__agent")
+        .arg("--job")
+        .arg(job.to_string())
+        .arg("--state")
+        .arg(state.root())
+        .env_clear();
+    for (flag, set) in [
+        ("--json", arguments.json),
+        ("--quiet", arguments.quiet),
+        ("--overwrite", arguments.overwrite),
+    ] {
+        if set {
+            agent.arg(flag);
+        }
+    }
+    if let Ok(filter) = std::env::var("SAFELIGHT_LOG") {
+        agent.env("SAFELIGHT_LOG", filter);
+    }
+    Err(Failure::new(
+        Kind::Environment,
+        format!("cannot become the agent: {}", agent.current_dir("/").exec()),
+    ))
+}

@@ -1,0 +1,366 @@
+//! The three processes beside a session, as the agent holds them: audit writer, key warden, view server.
+//!
+//! Each is ended by letting go of it: a process of ours ends when its channel does. The agent waits for that, and kills what does not.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use safelight_audit::{Checkpoint, FromWriter, Order as AuditOrder, Recorder, Source};
+use safelight_bundle::Envelope;
+use safelight_channel::Channel;
+use safelight_policies::{cause::Cause, event::Control, id::KemKey};
+use safelight_seal::job_key::Stanza;
+use safelight_vfs::protocol::{FromView, Order, Sealed, ToView};
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    process::{self, Process},
+    state::{State, user},
+    warden::{Answer, Ask},
+};
+
+/// How long one of our processes may take for what it does at once.
+const PROMPT: Duration = Duration::from_secs(30);
+
+/// Ends a process: its channel is closed, it has a moment to follow, then it is killed.
+fn end(process: Process) {
+    let Process { mut child, channel } = process;
+    drop(channel);
+    let deadline = Instant::now() + PROMPT;
+    while Instant::now() < deadline {
+        match child.try_wait() {
+            Ok(Some(_)) | Err(_) => return,
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+    tracing::warn!(
+        pid = child.id(),
+        "a process did not end by itself and is killed"
+    );
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The audit writer of a job.
+pub(crate) struct AuditWriter {
+    process: Process,
+    recorder: Recorder,
+}
+
+impl AuditWriter {
+    /// Starts the writer on a job's log. Answers it with the channels of the other sources, in order.
+    pub(crate) fn start(
+        state: &State,
+        envelope: &Envelope,
+        own: Source,
+        others: &[Source],
+    ) -> Result<(Self, Vec<Channel>), Failure> {
+        let outline = &envelope.outline;
+        let path = state.audit_log(&outline.client, outline.job)?;
+        let file: File = safelight_audit::open_file(&path).or_fail(Kind::Environment)?;
+        let identity = state.is_privileged().then_some((user::AUDIT, user::AUDIT));
+        let process = process::start("__audit", &[], identity, None)?;
+        let sources: Vec<Source> = [own].iter().chain(others).copied().collect();
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in &sources {
+            let (a, b) = Channel::pair().or_fail(Kind::Environment)?;
+            ours.push(a);
+            theirs.push(b);
+        }
+        let order = AuditOrder {
+            job: outline.job,
+            client: outline.client.clone(),
+            log: log_id(outline.job),
+            sources,
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = [file.as_fd()]
+            .into_iter()
+            .chain(theirs.iter().map(AsFd::as_fd))
+            .collect();
+        process
+            .channel
+            .set_timeouts(Some(PROMPT), Some(PROMPT))
+            .or_fail(Kind::Environment)?;
+        process
+            .channel
+            .send_with(&order, &descriptors)
+            .or_fail(Kind::Environment)?;
+        match process
+            .channel
+            .expect::<FromWriter>()
+            .or_fail(Kind::Environment)?
+            .message
+        {
+            FromWriter::Synced(_) => {}
+            FromWriter::Failed { errno } => {
+                return Err(cannot_write(errno).hint(format!("look at {}", path.display())));
+            }
+        }
+        let recorder = Recorder::new(ours.remove(0)).or_fail(Kind::Environment)?;
+        Ok((Self { process, recorder }, ours))
+    }
+
+    /// Puts an act of ours on the log.
+    pub(crate) fn note(&self, event: Control) -> Result<(), Failure> {
+        self.recorder.control(event).or_fail(Kind::Environment)
+    }
+
+    /// Waits until everything so far is on disk.
+    pub(crate) fn sync(&self) -> Result<Checkpoint, Failure> {
+        self.recorder.sync().or_fail(Kind::Environment)
+    }
+
+    /// Readable when the writer says or does something unasked for: it only ever fails.
+    pub(crate) fn watch(&self) -> BorrowedFd<'_> {
+        self.process.channel.as_fd()
+    }
+
+    /// Hangs up and waits for the log's last word.
+    pub(crate) fn finish(self) -> Result<Checkpoint, Failure> {
+        let Self { process, recorder } = self;
+        drop(recorder);
+        let last = process
+            .channel
+            .expect::<FromWriter>()
+            .or_fail(Kind::Environment);
+        end(process);
+        match last?.message {
+            FromWriter::Synced(checkpoint) => Ok(checkpoint),
+            FromWriter::Failed { errno } => Err(cannot_write(errno)),
+        }
+    }
+}
+
+fn cannot_write(errno: i32) -> Failure {
+    let why = std::io::Error::from_raw_os_error(errno);
+    Failure::new(
+        Kind::Environment,
+        format!("the audit log cannot be written: {why}"),
+    )
+}
+
+/// A log's id is made from its job's: there is one log for each job on a host.
+fn log_id(job: safelight_policies::id::JobId) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..10].copy_from_slice(job.as_bytes());
+    id
+}
+
+/// The key warden.
+pub(crate) struct KeyWarden {
+    process: Process,
+}
+
+impl KeyWarden {
+    /// Starts the warden with its channel to the audit writer.
+    pub(crate) fn start(state: &State, audit: Channel) -> Result<Self, Failure> {
+        let store = File::open(state.warden()).or_fail(Kind::Environment)?;
+        let identity = state
+            .is_privileged()
+            .then_some((user::WARDEN, user::WARDEN));
+        let process = process::start(
+            "keyd",
+            &["serve", "--store", "."],
+            identity,
+            Some(&OwnedFd::from(store)),
+        )?;
+        process
+            .channel
+            .set_timeouts(Some(PROMPT), Some(PROMPT))
+            .or_fail(Kind::Environment)?;
+        process
+            .channel
+            .send_with(&Ask::Audit, &[audit.as_fd()])
+            .or_fail(Kind::Environment)?;
+        Ok(Self { process })
+    }
+
+    /// Asks for the job key, wrapped to a view server's ephemeral key. We pass on what we cannot read.
+    pub(crate) fn release(&self, ask: &Ask) -> Result<Stanza, Failure> {
+        self.process.channel.send(ask).or_fail(Kind::Environment)?;
+        match self
+            .process
+            .channel
+            .expect::<Answer>()
+            .or_fail(Kind::Environment)?
+            .message
+        {
+            Answer::Released { stanza } => Ok(stanza),
+            Answer::Refused { reason } => Err(Failure::new(
+                Kind::Denied,
+                format!("the key warden refuses to release the job's key: {reason}"),
+            )),
+            Answer::Erased => Err(Failure::new(
+                Kind::Internal,
+                "the key warden answered something else",
+            )),
+        }
+    }
+
+    /// Has the one-time prekey erased: from then on this site cannot open the job any more.
+    pub(crate) fn erase(&self, ask: &Ask) -> Result<(), Failure> {
+        self.process.channel.send(ask).or_fail(Kind::Environment)?;
+        match self
+            .process
+            .channel
+            .expect::<Answer>()
+            .or_fail(Kind::Environment)?
+            .message
+        {
+            Answer::Erased => Ok(()),
+            _ => Err(Failure::new(
+                Kind::Internal,
+                "the key warden did not erase the job's prekey",
+            )),
+        }
+    }
+}
+
+impl KeyWarden {
+    /// Lets the warden go.
+    pub(crate) fn finish(self) {
+        end(self.process);
+    }
+}
+
+/// What a view server is connected to.
+pub(crate) struct ViewIo<'a> {
+    pub(crate) audit: Channel,
+    pub(crate) launcher: Channel,
+    pub(crate) shown: [BorrowedFd<'a>; 2],
+    pub(crate) area: &'a OwnedFd,
+    pub(crate) attempt: &'a OwnedFd,
+}
+
+/// The view server of a session.
+pub(crate) struct ViewServer {
+    process: Process,
+}
+
+impl ViewServer {
+    /// Starts a view server and gives it its order. Answers it with the public half of its ephemeral key.
+    pub(crate) fn start(
+        state: &State,
+        slot: u16,
+        order: Order,
+        io: &ViewIo<'_>,
+    ) -> Result<(Self, KemKey), Failure> {
+        let identity = state
+            .is_privileged()
+            .then_some((user::view(slot), user::AREA));
+        let process = process::start("__view", &[], identity, None)?;
+        process
+            .channel
+            .set_timeouts(Some(PROMPT), Some(PROMPT))
+            .or_fail(Kind::Environment)?;
+        let [out, err] = io.shown;
+        let descriptors = [
+            io.audit.as_fd(),
+            io.launcher.as_fd(),
+            out,
+            err,
+            io.area.as_fd(),
+            io.attempt.as_fd(),
+        ];
+        process
+            .channel
+            .send_with(&ToView::Order(Box::new(order)), &descriptors)
+            .or_fail(Kind::Environment)?;
+        let server = Self { process };
+        match server.hear()? {
+            FromView::Asks { key } => Ok((server, key)),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Gives it the key and waits until it has opened the job.
+    pub(crate) fn unlock(&self, stanza: Stanza) -> Result<(), Failure> {
+        self.process
+            .channel
+            .send(&ToView::Key { stanza })
+            .or_fail(Kind::Environment)?;
+        match self.hear()? {
+            FromView::Ready => Ok(()),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn serving(&self) -> Result<(), Failure> {
+        match self.hear()? {
+            FromView::Serving => Ok(()),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Readable when it has something to say, or is gone.
+    pub(crate) fn watch(&self) -> BorrowedFd<'_> {
+        self.process.channel.as_fd()
+    }
+
+    /// Says that the session is over; waits until what it wrote is sealed.
+    pub(crate) fn seal(&self, cause: &Cause) -> Result<Sealed, Failure> {
+        // Sealing takes as long as the outputs are large; a server that dies hangs up.
+        self.process
+            .channel
+            .set_timeouts(Some(PROMPT), None)
+            .or_fail(Kind::Environment)?;
+        self.process
+            .channel
+            .send(&ToView::Ended {
+                cause: cause.clone(),
+            })
+            .map_err(|_| gone())?;
+        loop {
+            match self.hear()? {
+                FromView::Sealed(sealed) => return Ok(sealed),
+                FromView::Trouble { .. } => {}
+                _ => return Err(out_of_turn()),
+            }
+        }
+    }
+
+    /// What ended the session, if the server made it end: its trouble, or that it is gone.
+    pub(crate) fn trouble(&self) -> Cause {
+        match self.hear() {
+            Ok(FromView::Trouble { cause }) => cause,
+            _ => Cause::ViewLost,
+        }
+    }
+
+    /// Lets the server go. What it did not seal never happened.
+    pub(crate) fn finish(self) {
+        end(self.process);
+    }
+
+    fn hear(&self) -> Result<FromView, Failure> {
+        match self
+            .process
+            .channel
+            .expect::<FromView>()
+            .map_err(|_| gone())?
+            .message
+        {
+            FromView::Refused { reason } => Err(Failure::new(
+                Kind::JobFailed,
+                format!("the view server cannot go on: {reason}"),
+            )),
+            said => Ok(said),
+        }
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new(
+        Kind::JobFailed,
+        "the view server went away, and with it the session's files",
+    )
+    .hint("run the job again; nothing of this attempt was kept")
+}
+
+fn out_of_turn() -> Failure {
+    Failure::new(Kind::Internal, "the view server spoke out of turn")
+}
