@@ -1,0 +1,1 @@
+//! The arrows between our crates, and what is said about the source.

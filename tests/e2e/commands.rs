@@ -1,0 +1,1 @@
+//! What the commands say after a real job.

@@ -1,0 +1,1 @@
+//! Nothing of the client's is readable outside the view server and the session.

@@ -1,0 +1,1 @@
+//! Processes die and disks lie; nothing is left and nothing wrong is shown.

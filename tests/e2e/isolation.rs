@@ -1,0 +1,1 @@
+//! A session reaches its own view and nothing else.

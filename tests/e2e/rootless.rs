@@ -1,0 +1,1 @@
+//! The tier for one person: everything without root.

@@ -1,0 +1,25 @@
+//! End to end: every test here starts the real binary, as a user would, and looks at what comes out of it.
+//!
+//! Tests run side by side. Each has its own temporary directory and its own `--state`, and touches no process that it did not start.
+
+#[path = "e2e/harness.rs"]
+mod harness;
+
+#[path = "e2e/architecture.rs"]
+mod architecture;
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/commands.rs"]
+mod commands;
+#[path = "e2e/darkness.rs"]
+mod darkness;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/frames.rs"]
+mod frames;
+#[path = "e2e/isolation.rs"]
+mod isolation;
+#[path = "e2e/readme.rs"]
+mod readme;
+#[path = "e2e/rootless.rs"]
+mod rootless;
