@@ -2,6 +2,7 @@
 //!
 //! One binary. A process of ours that must be alone with what it holds (warden, view server, audit writer, launcher) is this binary
 //! again, started with nothing but a channel on standard input.
+#![forbid(unsafe_code)]
 
 mod cli;
 mod commands;

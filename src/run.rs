@@ -6,6 +6,7 @@
 
 mod agent;
 mod arguments;
+mod attempt;
 mod books;
 mod client;
 mod delivery;

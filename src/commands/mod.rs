@@ -8,3 +8,4 @@ pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod policy;
 pub(crate) mod view;
+mod view_ls;

@@ -23,6 +23,7 @@ use safelight_seal::{
 use safelight_vfs::{content::Store, lower::Segments, server::sealed_log::SealedLog, view};
 use serde::{Deserialize, Serialize};
 
+use super::view_ls;
 use crate::{
     cli::StateArgs,
     failure::{Failure, Kind, OrFail},
@@ -41,7 +42,7 @@ pub(crate) enum ViewCommand {
     /// Mount a finished job's view, read-only; unmount with `fusermount3 -u DIR` or `umount DIR`
     Mount(MountArgs),
     /// List what the job had and what it wrote
-    Ls(LsArgs),
+    Ls(view_ls::LsArgs),
 }
 
 /// Which files of a job.
@@ -70,18 +71,6 @@ pub(crate) struct MountArgs {
     directory: PathBuf,
 }
 
-/// List what the job had and what it wrote
-#[derive(Debug, Args)]
-pub(crate) struct LsArgs {
-    #[command(flatten)]
-    which: Which,
-    /// Only below this path, as the job spelled it
-    path: Option<String>,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
-}
-
 /// What the serving process is started with.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
@@ -106,15 +95,17 @@ enum Said {
 pub(crate) fn run(command: ViewCommand) -> Result<(), Failure> {
     match command {
         ViewCommand::Mount(arguments) => mount(&arguments),
-        ViewCommand::Ls(arguments) => list(&arguments),
+        ViewCommand::Ls(arguments) => view_ls::run(&arguments),
     }
 }
 
 /// Starts the serving process and waits until the view stands.
 fn mount(arguments: &MountArgs) -> Result<(), Failure> {
-    let state = State::open(arguments.which.state.state.as_deref())?;
-    let job = Books::open(&state)?.find(&arguments.which.job)?;
-    let attempt = attempt(&state, job, &arguments.which)?.map_or(0, |left| left.attempt);
+    let (state, job) = arguments.which.find()?;
+    let attempt = arguments
+        .which
+        .attempt(&state, job)?
+        .map_or(0, |left| left.attempt);
     let shown = &arguments.directory;
     let directory = std::fs::canonicalize(shown).map_err(|error| {
         Failure::new(
@@ -161,33 +152,41 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
     }
 }
 
-/// The attempt whose outputs are shown; `None` for the inputs alone.
-fn attempt(state: &State, job: JobId, which: &Which) -> Result<Option<Left>, Failure> {
-    if which.inputs {
-        return Ok(None);
+impl Which {
+    /// The job that is meant.
+    pub(super) fn find(&self) -> Result<(State, JobId), Failure> {
+        let state = State::open(self.state.state.as_deref())?;
+        let job = Books::open(&state)?.find(&self.job)?;
+        Ok((state, job))
     }
-    let attempts = Books::open(state)?.attempts(job)?;
-    let wanted = which.attempt.as_deref();
-    for attempt in attempts.iter().rev() {
-        let Some(left) = jobs::left(state, job, attempt.attempt)? else {
-            continue;
-        };
-        let fits = match wanted {
-            None => left.committed,
-            Some("last") => true,
-            Some(number) => number.parse() == Ok(left.attempt),
-        };
-        if fits {
-            return Ok(Some(left));
+
+    /// The attempt whose outputs are shown; `None` for the inputs alone.
+    pub(super) fn attempt(&self, state: &State, job: JobId) -> Result<Option<Left>, Failure> {
+        if self.inputs {
+            return Ok(None);
         }
-    }
-    match wanted {
-        None | Some("last") => Ok(None),
-        Some(number) => Err(Failure::new(
-            Kind::User,
-            format!("{job} has no sealed attempt {number}"),
-        )
-        .hint(format!("safelight job show {job}"))),
+        let wanted = self.attempt.as_deref();
+        for attempt in Books::open(state)?.attempts(job)?.iter().rev() {
+            let Some(left) = jobs::left(state, job, attempt.attempt)? else {
+                continue;
+            };
+            let fits = match wanted {
+                None => left.committed,
+                Some("last") => true,
+                Some(number) => number.parse() == Ok(left.attempt),
+            };
+            if fits {
+                return Ok(Some(left));
+            }
+        }
+        match wanted {
+            None | Some("last") => Ok(None),
+            Some(number) => {
+                let failure =
+                    Failure::new(Kind::User, format!("{job} has no sealed attempt {number}"));
+                Err(failure.hint(format!("safelight job show {job}")))
+            }
+        }
     }
 }
 
@@ -389,87 +388,4 @@ fn below(central: &str, entries: Vec<Entry>) -> Vec<Entry> {
         entry
     }));
     moved
-}
-
-#[derive(Serialize)]
-struct Row {
-    path: String,
-    kind: &'static str,
-    bytes: u64,
-    from: &'static str,
-}
-
-fn list(arguments: &LsArgs) -> Result<(), Failure> {
-    let state = State::open(arguments.which.state.state.as_deref())?;
-    let job = Books::open(&state)?.find(&arguments.which.job)?;
-    let opened = OpenedJob::open(&state, job)?;
-    crate::records::note(
-        &state,
-        &opened,
-        Source::Debug,
-        Control::DebugAccess {
-            uid: nix::unistd::getuid().as_raw(),
-            how: "ls".to_owned(),
-        },
-    )?;
-    let mut manifests = vec![("sent", opened.inputs()?)];
-    if let Some(left) = attempt(&state, job, &arguments.which)? {
-        manifests.push(("written", opened.results(&left)?));
-    }
-    let mut rows = std::collections::BTreeMap::new();
-    for (from, manifest) in &manifests {
-        for tree in &manifest.trees {
-            for entry in &tree.entries {
-                let path = format!(
-                    "{}{}{}",
-                    tree.path,
-                    if entry.path.is_empty() { "" } else { "/" },
-                    terminal::shown(&entry.path)
-                );
-                let (kind, bytes) = match &entry.kind {
-                    EntryKind::Directory { .. } => ("directory", 0),
-                    EntryKind::File { len, .. } => ("file", *len),
-                    EntryKind::Symlink { target } => ("link", target.len() as u64),
-                    EntryKind::Link { .. } => ("hard link", 0),
-                    EntryKind::Whiteout => ("removed", 0),
-                };
-                if *from == "written" && kind == "directory" && rows.contains_key(&path) {
-                    continue;
-                }
-                rows.insert(
-                    path.clone(),
-                    Row {
-                        path,
-                        kind,
-                        bytes,
-                        from,
-                    },
-                );
-            }
-        }
-    }
-    let inside = |row: &&Row| {
-        arguments.path.as_ref().is_none_or(|path| {
-            row.path == *path
-                || row
-                    .path
-                    .starts_with(&format!("{}/", path.trim_end_matches('/')))
-        })
-    };
-    let rows: Vec<&Row> = rows.values().filter(inside).collect();
-    if arguments.json {
-        return rows.iter().try_for_each(terminal::print_json);
-    }
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| {
-            vec![
-                row.kind.to_owned(),
-                row.bytes.to_string(),
-                row.from.to_owned(),
-                row.path.clone(),
-            ]
-        })
-        .collect();
-    terminal::table(&["KIND", "BYTES", "FROM", "PATH"], &cells)
 }

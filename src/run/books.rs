@@ -19,6 +19,7 @@ use safelight_seal::{
 };
 use tokio::runtime::Runtime;
 
+use super::slot;
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs, process,
@@ -187,6 +188,23 @@ impl Books {
                 format!("{} cannot be ended: {reason}", lease.session),
             )),
         }
+    }
+
+    /// Ends attempts whose agent died: they still run by the ledger, but nobody holds their slot.
+    pub(super) fn reap(&self, state: &State, own: SlotIndex) -> Result<(), Failure> {
+        for (session, place) in self
+            .runtime
+            .block_on(self.ledger.running())
+            .or_fail(Kind::Environment)?
+        {
+            if place.slot == own || slot::is_free(state, place.slot) {
+                let end = self
+                    .ledger
+                    .end(session, &Cause::NodeLost, None, process::now_seconds());
+                let _ = self.runtime.block_on(end).or_fail(Kind::Environment)?;
+            }
+        }
+        Ok(())
     }
 
     /// Notes the state of a job's log, so that it cannot be cut off unseen.

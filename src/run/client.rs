@@ -1,6 +1,7 @@
 //! The client's part: decide early, pack, sign, and become the agent.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     os::unix::{ffi::OsStrExt, process::CommandExt},
     path::Path,
@@ -11,7 +12,7 @@ use safelight_bundle::{Envelope, Prekey};
 use safelight_job::recipe::Recipe;
 use safelight_policies::{
     Grant, Policy,
-    id::{JobId, ObjectId},
+    id::{ClientAlias, JobId, KemKey, ObjectId},
     judge::Request,
     outline::{Outline, StepOutline},
 };
@@ -33,7 +34,10 @@ use crate::{
     terminal, warden,
 };
 
-/// How long a job may wait before it starts.
+/// The priority of a job that somebody waits for: in the middle.
+const PRIORITY: u8 = 50;
+
+/// How long a job may wait before it starts, in seconds.
 const EXPIRES_AFTER: u64 = 7 * 86_400;
 
 /// Packs what was asked for and becomes the agent. Returns only if something is wrong, or after a dry run.
@@ -59,9 +63,13 @@ pub(crate) fn run(arguments: RunArgs) -> Result<ExitCode, Failure> {
         &secret.sign.public(),
     )?;
     let prekey = warden::mint_prekey(&state)?;
-    let job = submit(
-        &state, &arguments, &grant, &policy, &secret, &prekey, &random,
-    )?;
+    let client = Client {
+        state: &state,
+        arguments: &arguments,
+        secret: &secret,
+        random: &random,
+    };
+    let job = client.submit(&grant, &policy, &prekey)?;
     become_agent(&state, job, &arguments)
 }
 
@@ -73,7 +81,7 @@ pub(super) fn request(arguments: &RunArgs) -> Request {
             .map(|central| (central.path.clone(), central.write))
             .collect(),
         timeout: arguments.timeout.map(|timeout| timeout.as_secs()),
-        env: std::collections::BTreeMap::new(),
+        env: BTreeMap::new(),
     }
 }
 
@@ -107,83 +115,113 @@ fn check_places(centrals: &[Central]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Seals everything and leaves a signed envelope in the job's directory.
-fn submit(
-    state: &State,
-    arguments: &RunArgs,
-    grant: &Grant,
-    policy: &Policy,
-    secret: &ClientSecret,
-    prekey: &Prekey,
-    random: &dyn Random,
-) -> Result<JobId, Failure> {
-    let job = new_job(random)?;
-    let alias = jobs::alias(&secret.sign.public())?;
-    let area = Area::open(state.area(&alias)?).or_fail(Kind::Environment)?;
-    let key = JobKey::generate(random).or_fail(Kind::Internal)?;
-    let (manifest, files, bytes) = inputs(job, arguments, &area, secret)?;
-    let sealed = manifest
-        .sign_and_seal(&secret.sign, &key, random)
-        .or_fail(Kind::Internal)?;
-    let inputs = store(&area, &sealed)?;
-    let recipe = recipe(arguments)?.encode().or_fail(Kind::User)?;
-    let recipe = store(
-        &area,
-        &key.seal_blob(Purpose::Recipe, job.as_bytes(), &recipe, random)
-            .or_fail(Kind::Internal)?,
-    )?;
-    let home = postcard::to_stdvec(&homeward(arguments)?).or_fail(Kind::Internal)?;
-    let home = key
-        .seal_blob(Purpose::Home, job.as_bytes(), &home, random)
-        .or_fail(Kind::Internal)?;
+/// What the client is, and what it draws.
+struct Client<'a> {
+    state: &'a State,
+    arguments: &'a RunArgs,
+    secret: &'a ClientSecret,
+    random: &'a dyn Random,
+}
 
-    let now = process::now_seconds();
-    let wrap = |to, purpose| key.wrap(to, purpose, job, random).or_fail(Kind::Internal);
-    let stanza = |stanza| postcard::to_stdvec(&stanza).or_fail(Kind::Internal);
-    let envelope = Envelope {
-        version: safelight_bundle::ENVELOPE_VERSION,
-        outline: outline(job, alias, grant, policy, now)?,
-        client_verify: secret.sign.public(),
-        client_kem: secret.kem.public(),
-        inputs,
-        recipe,
-        prekey: prekey.id,
-        site: prekey.site,
-        stanza_for_site: stanza(wrap(&prekey.key, TO_WARDEN)?)?,
-        stanza_for_client: stanza(wrap(&secret.kem.public(), TO_CLIENT)?)?,
-        issued: now,
-        expires: now + EXPIRES_AFTER,
-    };
-    let signed = safelight_bundle::seal(&envelope, &envelope.client_verify, |context, body| {
-        secret.sign.sign(context, body)
-    })
-    .or_fail(Kind::Internal)?;
-    let directory = state.job(job)?;
-    let order = Order {
-        policy: policy_source::absolute(&arguments.policy)?,
-        client: envelope.outline.client.clone(),
-        central: arguments
-            .central
-            .iter()
-            .map(|central| (central.path.clone(), central.write))
-            .collect(),
-        timeout: arguments.timeout.map(|timeout| timeout.as_secs()),
-        files,
-        bytes,
-    };
-    jobs::write_private(&directory.join("home"), &home)?;
-    jobs::write_private(
-        &directory.join("order.json"),
-        &serde_json::to_vec(&order).or_fail(Kind::Internal)?,
-    )?;
-    jobs::write_private(&directory.join("envelope"), &signed)?;
-    if !arguments.quiet {
-        terminal::say(format!(
-            "{job}: sealed {files} files, {}",
-            terminal::bytes(bytes)
-        ));
+impl Client<'_> {
+    /// Seals everything and leaves a signed envelope in the job's directory.
+    fn submit(&self, grant: &Grant, policy: &Policy, prekey: &Prekey) -> Result<JobId, Failure> {
+        let Self {
+            state,
+            arguments,
+            secret,
+            random,
+        } = *self;
+        let job = new_job(random)?;
+        let alias = jobs::alias(&secret.sign.public())?;
+        let area = Area::open(state.area(&alias)?).or_fail(Kind::Environment)?;
+        let key = JobKey::generate(random).or_fail(Kind::Internal)?;
+        let (manifest, files, bytes) = inputs(job, arguments, &area, secret)?;
+        let sealed = manifest
+            .sign_and_seal(&secret.sign, &key, random)
+            .or_fail(Kind::Internal)?;
+        let inputs = store(&area, &sealed)?;
+        let blob = |purpose, bytes: &[u8]| {
+            key.seal_blob(purpose, job.as_bytes(), bytes, random)
+                .or_fail(Kind::Internal)
+        };
+        let recipe = store(
+            &area,
+            &blob(
+                Purpose::Recipe,
+                &recipe(arguments)?.encode().or_fail(Kind::User)?,
+            )?,
+        )?;
+        let home = blob(
+            Purpose::Home,
+            &postcard::to_stdvec(&homeward(arguments)?).or_fail(Kind::Internal)?,
+        )?;
+        let outline = outline(job, alias, grant, policy, process::now_seconds());
+        let order = Order {
+            policy: policy_source::absolute(&arguments.policy)?,
+            client: outline.client.clone(),
+            central: arguments
+                .central
+                .iter()
+                .map(|central| (central.path.clone(), central.write))
+                .collect(),
+            timeout: arguments.timeout.map(|timeout| timeout.as_secs()),
+            files,
+            bytes,
+        };
+        let envelope = self.envelope(outline, &key, inputs, recipe, prekey)?;
+        let directory = state.job(job)?;
+        jobs::write_private(&directory.join("home"), &home)?;
+        jobs::write_private(
+            &directory.join("order.json"),
+            &serde_json::to_vec(&order).or_fail(Kind::Internal)?,
+        )?;
+        jobs::write_private(&directory.join("envelope"), &envelope)?;
+        if !arguments.quiet {
+            terminal::say(format!(
+                "{job}: sealed {files} files, {}",
+                terminal::bytes(bytes)
+            ));
+        }
+        Ok(job)
     }
-    Ok(job)
+
+    /// The signed envelope: the job key wrapped to the site's one-time prekey and to this client, and nothing that says what the job is.
+    fn envelope(
+        &self,
+        outline: Outline,
+        key: &JobKey,
+        inputs: ObjectId,
+        recipe: ObjectId,
+        prekey: &Prekey,
+    ) -> Result<Vec<u8>, Failure> {
+        let secret = self.secret;
+        let stanza = |to: &KemKey, purpose| {
+            let stanza = key
+                .wrap(to, purpose, outline.job, self.random)
+                .or_fail(Kind::Internal)?;
+            postcard::to_stdvec(&stanza).or_fail(Kind::Internal)
+        };
+        let issued = process::now_seconds();
+        let envelope = Envelope {
+            version: safelight_bundle::ENVELOPE_VERSION,
+            client_verify: secret.sign.public(),
+            client_kem: secret.kem.public(),
+            inputs,
+            recipe,
+            prekey: prekey.id,
+            site: prekey.site,
+            stanza_for_site: stanza(&prekey.key, TO_WARDEN)?,
+            stanza_for_client: stanza(&secret.kem.public(), TO_CLIENT)?,
+            issued,
+            expires: outline.expires,
+            outline,
+        };
+        safelight_bundle::seal(&envelope, &envelope.client_verify, |context, body| {
+            secret.sign.sign(context, body)
+        })
+        .or_fail(Kind::Internal)
+    }
 }
 
 fn inputs(
@@ -247,7 +285,7 @@ fn recipe(arguments: &RunArgs) -> Result<Recipe, Failure> {
     Ok(Recipe {
         command: arguments.command.iter().map(|word| bytes(word)).collect(),
         directory,
-        env: std::collections::BTreeMap::new(),
+        env: BTreeMap::new(),
         expect: arguments.expect.iter().map(|path| bytes(path)).collect(),
         title: String::new(),
     })
@@ -274,30 +312,24 @@ fn homeward(arguments: &RunArgs) -> Result<Homeward, Failure> {
     })
 }
 
-fn outline(
-    job: JobId,
-    client: safelight_policies::id::ClientAlias,
-    grant: &Grant,
-    policy: &Policy,
-    now: u64,
-) -> Result<Outline, Failure> {
+fn outline(job: JobId, client: ClientAlias, grant: &Grant, policy: &Policy, now: u64) -> Outline {
     let terms = grant.terms();
     let step = StepOutline {
         tasks: 1,
         depends_on: Vec::new(),
-        amounts: std::collections::BTreeMap::new(),
-        attributes: std::collections::BTreeMap::new(),
+        amounts: BTreeMap::new(),
+        attributes: BTreeMap::new(),
         timeout: terms.limits.wall,
     };
-    Ok(Outline {
+    Outline {
         job,
         client,
-        priority: 50,
+        priority: PRIORITY,
         policy: terms.policy.clone(),
         policy_digest: policy.digest(),
         steps: vec![step],
         expires: now + EXPIRES_AFTER,
-    })
+    }
 }
 
 fn new_job(random: &dyn Random) -> Result<JobId, Failure> {

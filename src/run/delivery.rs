@@ -57,7 +57,7 @@ pub(super) fn deliver(
         let host = PathBuf::from(OsStr::from_bytes(host));
         let root = File::open(&host)
             .map(OwnedFd::from)
-            .map_err(|error| cannot(&host, error.into()))?;
+            .map_err(|error| cannot(&host, error))?;
         let mut store = Store {
             opened,
             root,

@@ -317,7 +317,8 @@ impl ViewServer {
         loop {
             match self.hear()? {
                 FromView::Sealed(sealed) => return Ok(sealed),
-                FromView::Trouble { .. } => {}
+                // Said before the end, and known by now.
+                FromView::Trouble { .. } | FromView::Serving => {}
                 _ => return Err(out_of_turn()),
             }
         }
@@ -325,9 +326,12 @@ impl ViewServer {
 
     /// What ended the session, if the server made it end: its trouble, or that it is gone.
     pub(crate) fn trouble(&self) -> Cause {
-        match self.hear() {
-            Ok(FromView::Trouble { cause }) => cause,
-            _ => Cause::ViewLost,
+        loop {
+            match self.hear() {
+                Ok(FromView::Trouble { cause }) => return cause,
+                Ok(FromView::Serving) => {}
+                _ => return Cause::ViewLost,
+            }
         }
     }
 

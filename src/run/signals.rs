@@ -37,8 +37,11 @@ impl Signals {
     }
 }
 
-/// Lets the signals through again: a program keeps its mask across `exec`.
+/// Lets the signals through again: a program keeps its mask across `exec`, and what came while they were held. That was answered by
+/// ending the session, so it is taken away here; what comes from now on is for the client.
 pub(crate) fn release() -> Result<(), Failure> {
+    let held = Signals::hold()?;
+    while held.0.read_signal().or_fail(Kind::Internal)?.is_some() {}
     SigSet::all().thread_unblock().or_fail(Kind::Internal)
 }
 

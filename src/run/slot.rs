@@ -24,13 +24,33 @@ pub(super) struct Slot {
     _lock: Flock<File>,
 }
 
-/// Claims the first free slot. As root the locks are the machine's, since the slots' users are.
-pub(super) fn claim(state: &State) -> Result<Slot, Failure> {
-    let directory = if state.is_privileged() {
+/// True if no agent holds the slot.
+pub(super) fn is_free(state: &State, index: SlotIndex) -> bool {
+    let file = open(&directory(state).join(format!("{}.lock", index.0)));
+    file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
+}
+
+fn directory(state: &State) -> PathBuf {
+    if state.is_privileged() {
         PathBuf::from("/run/safelight/slots")
     } else {
         state.root().join("slots")
-    };
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Claims the first free slot. As root the locks are the machine's, since the slots' users are.
+pub(super) fn claim(state: &State) -> Result<Slot, Failure> {
+    let directory = directory(state);
     let failed = |path: &Path, error: std::io::Error| {
         Failure::new(
             Kind::Environment,
@@ -40,14 +60,7 @@ pub(super) fn claim(state: &State) -> Result<Slot, Failure> {
     std::fs::create_dir_all(&directory).map_err(|error| failed(&directory, error))?;
     for number in 0..SLOTS {
         let path = directory.join(format!("{number}.lock"));
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&path);
-        let file = file.map_err(|error| failed(&path, error))?;
+        let file = open(&path).map_err(|error| failed(&path, error))?;
         if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             return Ok(Slot {
                 index: SlotIndex(number),

@@ -284,6 +284,18 @@ impl SqliteLedger {
         read(&rows, "id", Reading::job)
     }
 
+    /// Every session that holds a lease or let it run out, and where.
+    pub async fn running(&self) -> Result<Vec<(SessionId, Place)>, Error> {
+        let mut connection = self.connection.lock().await;
+        let rows = sqlx::query("SELECT * FROM attempt WHERE state = ?")
+            .bind(AttemptState::Running.as_str())
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed)?;
+        let attempts = read(&rows, "session", Reading::attempt)?;
+        Ok(attempts.into_iter().map(|attempt| (attempt.session, attempt.place)).collect())
+    }
+
     /// All attempts of a job, in the order in which they were leased.
     pub async fn attempts(&self, job: JobId) -> Result<Vec<AttemptEntry>, Error> {
         let mut connection = self.connection.lock().await;
