@@ -7,6 +7,8 @@ use std::{
     process::ExitCode,
 };
 
+use safelight_policies::cause::Cause;
+
 /// Who has to act, which fixes the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -44,6 +46,7 @@ pub(crate) struct Failure {
     kind: Kind,
     message: String,
     hints: Vec<String>,
+    cause: Option<Cause>,
 }
 
 impl Failure {
@@ -53,6 +56,7 @@ impl Failure {
             kind,
             message: message.to_string(),
             hints: Vec::new(),
+            cause: None,
         }
     }
 
@@ -71,6 +75,17 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Display) -> Self {
         self.hints.push(hint.to_string());
         self
+    }
+
+    /// Says how an attempt ends that this failure ends.
+    pub(crate) fn ends_with(mut self, cause: Cause) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// How an attempt ends that this failure ends, if the failure knows.
+    pub(crate) fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
     }
 
     /// What went wrong, without the next steps.

@@ -59,8 +59,6 @@ pub(crate) struct Left {
     pub(crate) manifest: ObjectId,
     /// The object that holds the task's log.
     pub(crate) log: ObjectId,
-    /// True if the ledger accepted it.
-    pub(crate) committed: bool,
     /// The session, attempt and fence that the result manifest is bound to.
     pub(crate) session: SessionId,
     /// The attempt's number.

@@ -1,6 +1,7 @@
 //! A job as its client opens it at home: envelope, key, manifests, layers.
 
 use safelight_bundle::Envelope;
+use safelight_job::recipe::Recipe;
 use safelight_policies::id::JobId;
 use safelight_seal::{
     blob::Purpose,
@@ -69,6 +70,19 @@ impl OpenedJob {
             &self.envelope.client_verify,
         )
         .or_fail(Kind::Denied)
+    }
+
+    /// What was to be run.
+    pub(crate) fn recipe(&self) -> Result<Recipe, Failure> {
+        let sealed = self
+            .area
+            .read(self.envelope.recipe)
+            .or_fail(Kind::Environment)?;
+        let plain = self
+            .key
+            .open_blob(Purpose::Recipe, self.job().as_bytes(), &sealed)
+            .or_fail(Kind::Denied)?;
+        Recipe::decode(&plain).or_fail(Kind::Denied)
     }
 
     /// What an attempt wrote.

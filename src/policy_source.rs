@@ -30,6 +30,7 @@ pub(crate) fn load_file(path: &Path) -> Result<(Catalogue, PolicyName), Failure>
             Kind::User,
             format!("cannot read the policy {}: {error}", path.display()),
         )
+        .hint("'safelight policy list' shows those that need no file")
     })?;
     let name = catalogue
         .add(&text, &path.display().to_string())

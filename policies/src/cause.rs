@@ -43,9 +43,11 @@ pub enum Cause {
     NotStarted {
         /// The step of the launch that failed.
         step: String,
-        /// The error number of the step.
+        /// The error number of the step; 0 if it has none.
         errno: i32,
     },
+    /// The key warden did not release the job's key, so nothing could be opened.
+    NoKey,
 }
 
 impl Cause {
@@ -69,9 +71,11 @@ impl fmt::Display for Cause {
             Self::NotAuthentic => f.write_str("an input is not authentic"),
             Self::NoOutput => f.write_str("an expected output is missing"),
             Self::NodeLost => f.write_str("the node went away"),
+            Self::NotStarted { step, errno: 0 } => write!(f, "not started: {step} failed"),
             Self::NotStarted { step, errno } => {
                 write!(f, "not started: {step} failed with error {errno}")
             }
+            Self::NoKey => f.write_str("the key warden did not release the job's key"),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use safelight_policies::id::JobId;
-use safelight_scheduler::{AttemptEntry, JobEntry};
+use safelight_scheduler::{AttemptEntry, AttemptState, JobEntry};
 use safelight_seal::manifest::{Entry, EntryKind, Manifest};
 use safelight_vfs::console;
 
@@ -230,8 +230,8 @@ fn ending(attempt: &AttemptEntry, left: Option<&Left>) -> String {
     }
 }
 
-/// What the attempt that is meant left.
-fn left(state: &State, job: JobId, wanted: Wanted) -> Result<Left, Failure> {
+/// The attempt that is meant, and what it left.
+fn left(state: &State, job: JobId, wanted: Wanted) -> Result<(AttemptEntry, Left), Failure> {
     let fits = |attempt: &&AttemptEntry| match wanted {
         Wanted::Last => true,
         Wanted::Number(number) => attempt.attempt == number,
@@ -239,7 +239,7 @@ fn left(state: &State, job: JobId, wanted: Wanted) -> Result<Left, Failure> {
     let attempts = Books::open(state)?.attempts(job)?;
     for attempt in attempts.iter().filter(fits).rev() {
         if let Some(left) = jobs::left(state, job, attempt.attempt)? {
-            return Ok(left);
+            return Ok((attempt.clone(), left));
         }
     }
     let message = match wanted {
@@ -251,7 +251,7 @@ fn left(state: &State, job: JobId, wanted: Wanted) -> Result<Left, Failure> {
 
 fn logs(arguments: &LogsArgs) -> Result<(), Failure> {
     let (state, opened) = arguments.job.open()?;
-    let left = left(&state, opened.job(), arguments.attempt)?;
+    let (_, left) = left(&state, opened.job(), arguments.attempt)?;
     let text = opened.log(&left)?;
     if text.is_empty() {
         say(format!("{}: the command printed nothing", opened.job()));
@@ -274,10 +274,10 @@ fn logs(arguments: &LogsArgs) -> Result<(), Failure> {
 fn outputs(arguments: &OutputsArgs) -> Result<(), Failure> {
     let (state, opened) = arguments.job.open()?;
     let job = opened.job();
-    let left = left(&state, job, arguments.attempt)?;
+    let (entry, left) = left(&state, job, arguments.attempt)?;
     let results = opened.results(&left)?;
     let rows: Vec<_> = written(&results).collect();
-    if !left.committed {
+    if entry.state != AttemptState::Committed {
         let (attempt, cause) = (left.attempt, &left.cause);
         say(format!(
             "{job}: attempt {attempt} was not accepted ({cause}); this is set apart"
@@ -355,7 +355,7 @@ mod tests {
         cause::Cause,
         id::{Fence, ObjectId, SlotIndex, TaskId},
     };
-    use safelight_scheduler::{AttemptState, Place};
+    use safelight_scheduler::Place;
     use safelight_seal::manifest::{Kind as ManifestKind, Tree};
 
     use super::*;
@@ -365,7 +365,6 @@ mod tests {
         Left {
             manifest: ObjectId([0; 32]),
             log: ObjectId([0; 32]),
-            committed: true,
             session: SESSION,
             attempt: 1,
             fence: Fence(9),

@@ -16,6 +16,7 @@ use safelight_policies::{
     grant::{CentralGrant, CentralRule, CentralRules},
     id::{JobId, SessionId},
 };
+use safelight_scheduler::AttemptState;
 use safelight_seal::{
     manifest::{Entry, EntryKind},
     random::{Random, SystemRandom},
@@ -171,7 +172,7 @@ impl Which {
                 continue;
             };
             let fits = match wanted {
-                None => left.committed,
+                None => attempt.state == AttemptState::Committed,
                 Some("last") => true,
                 Some(number) => number.parse() == Ok(left.attempt),
             };

@@ -69,10 +69,13 @@ pub(crate) fn run(arguments: &AgentArgs) -> Result<ExitCode, Failure> {
         books: &books,
         signals: &signals,
     };
-    // Whatever goes wrong while the lease is held, the ledger learns of its end.
-    held.run(&leased, grant).inspect_err(|_| {
-        let _ = books.end(&leased.lease, &Cause::NodeLost);
-    })?;
+    // Whatever goes wrong while the lease is held, the ledger learns of its end, and the client what there is to know.
+    if let Err(failure) = held.run(&leased, grant) {
+        terminal::complain(&failure);
+        let cause = failure.cause().cloned().unwrap_or(Cause::NodeLost);
+        // It may have ended before, and then nothing changes.
+        let _ = books.end(&leased.lease, &cause);
+    }
     become_client(&state, arguments, leased.lease.attempt)
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct RunArgs {
     /// Also write the job's audit records to this file, as JSON lines
     #[arg(long, value_name = "FILE")]
     pub(crate) audit: Option<PathBuf>,
-    /// End the command after this time (90, 90s, 15m, 2h); at most the policy's limit
+    /// End the command after this time (90, 90s, 15m, 2h, 1d); at most the policy's limit
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// A file that the command must write for success to count; absolute, below a central path
@@ -82,15 +82,16 @@ impl std::str::FromStr for Central {
     }
 }
 
-/// Seconds, or a number with `s`, `m` or `h`.
+/// Seconds, or a number with `s`, `m`, `h` or `d`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, text.as_bytes()[text.len() - 1]),
         None => (text, b's'),
     };
     let seconds = match unit {
         b'm' => 60,
         b'h' => 3600,
+        b'd' => 86_400,
         _ => 1,
     };
     number
@@ -99,7 +100,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         .and_then(|number| number.checked_mul(seconds))
         .filter(|seconds| *seconds > 0)
         .map(Duration::from_secs)
-        .ok_or_else(|| "expected a time such as 90, 90s, 15m or 2h".to_owned())
+        .ok_or_else(|| "expected a time such as 90, 90s, 15m, 2h or 1d".to_owned())
 }
 
 /// What the agent is started with: nothing of the client's.
@@ -173,7 +174,7 @@ mod tests {
             "",
             "0",
             "-1",
-            "1d",
+            "1w",
             "h",
             "99999999999999999999",
             "18446744073709551615h",

@@ -37,6 +37,7 @@ use crate::{
     failure::{Failure, Kind, OrFail},
     jobs, process,
     state::{State, user},
+    terminal,
     warden::Ask,
 };
 
@@ -70,7 +71,8 @@ pub(super) struct Attempt<'a> {
 impl Ending {
     /// The session's end and what the view server says of it: the server may know worse, and what it could not seal is lost.
     fn of(cause: Cause, failed: Option<Failed>, sealed: Result<Sealed, Failure>) -> Self {
-        let failure = failed.map(|failed| {
+        // The cause holds all of it but a path of the host's.
+        let failure = failed.filter(|failed| !failed.path.is_empty()).map(|failed| {
             Failure::new(
                 Kind::Environment,
                 format!("the command did not start: {failed}"),
@@ -84,7 +86,7 @@ impl Ending {
             },
             Err(lost) => {
                 let cause = if cause.is_success() {
-                    Cause::ViewLost
+                    lost.cause().cloned().unwrap_or(Cause::ViewLost)
                 } else {
                     cause
                 };
@@ -99,8 +101,12 @@ impl Ending {
 
     /// Something failed before there was a session to speak of.
     pub(super) fn never_ran(failure: Failure) -> Self {
+        let unknown = || Cause::NotStarted {
+            step: "preparation".to_owned(),
+            errno: 0,
+        };
         Self {
-            cause: Cause::ViewLost,
+            cause: failure.cause().cloned().unwrap_or_else(unknown),
             sealed: None,
             failure: Some(failure),
         }
@@ -189,7 +195,6 @@ impl Attempt<'_> {
             quota: terms.limits.quota,
             output: terms.limits.output,
             owner: INSIDE,
-            terminal: io::IsTerminal::is_terminal(&io::stdout()),
             deadline: expires,
         }
     }
@@ -271,51 +276,57 @@ impl Attempt<'_> {
     }
 
     /// Commits a success under the fence, sets anything else apart, and puts on the log what was done.
+    ///
+    /// Whatever fails before the ledger has the commit means that there is none; what fails after it cannot take it back.
     pub(super) fn settle(&self, ending: &Ending) -> Result<(), Failure> {
         let lease = &self.leased.lease;
         let session = lease.session;
-        let mut committed = false;
+        let cause = ending.cause.clone();
+        let mut noted = Ok(());
         if let Some(sealed) = &ending.sealed {
-            self.adopt(lease)?;
-            let refused = if ending.cause.is_success() {
-                let refused = self
-                    .books
-                    .commit(lease, sealed.manifest, self.audit.sync()?)?;
-                committed = refused.is_none();
-                refused
-            } else {
-                Some(ending.cause.to_string())
+            self.keep(ending, sealed)?;
+            let refused = self.commit(ending, sealed)?;
+            let (manifest, files, bytes) = (sealed.manifest.0, sealed.files, sealed.bytes);
+            let Some(reason) = refused else {
+                let committed = Control::Committed { session, manifest, files, bytes };
+                let ended = Control::Ended { session, cause };
+                let noted = self.audit.note(committed).and_then(|()| self.audit.note(ended));
+                return noted.or_else(|failure| {
+                    terminal::complain(&failure);
+                    Ok(())
+                });
             };
-            self.audit.note(match refused {
-                None => Control::Committed {
-                    session,
-                    manifest: sealed.manifest.0,
-                    files: sealed.files,
-                    bytes: sealed.bytes,
-                },
-                Some(reason) => Control::SetApart { session, reason },
-            })?;
-            let left = jobs::Left {
-                manifest: sealed.manifest,
-                log: sealed.log,
-                committed,
-                session,
-                attempt: lease.attempt,
-                fence: lease.fence,
-                cause: ending.cause.clone(),
-                files: sealed.files,
-                bytes: sealed.bytes,
-            };
-            jobs::write_left(self.state, lease.job, lease.attempt, &left)?;
+            noted = self.audit.note(Control::SetApart { session, reason });
         }
-        self.audit.note(Control::Ended {
-            session,
+        self.books.end(lease, &cause)?;
+        noted?;
+        self.audit.note(Control::Ended { session, cause })
+    }
+
+    /// Has the ledger accept a success; answers why not.
+    fn commit(&self, ending: &Ending, sealed: &Sealed) -> Result<Option<String>, Failure> {
+        if !ending.cause.is_success() {
+            return Ok(Some(ending.cause.to_string()));
+        }
+        let at = self.audit.sync()?;
+        self.books.commit(&self.leased.lease, sealed.manifest, at)
+    }
+
+    /// What was sealed enters the area, and what there is to know of it the job's directory, before anybody may count on it.
+    fn keep(&self, ending: &Ending, sealed: &Sealed) -> Result<(), Failure> {
+        let lease = &self.leased.lease;
+        self.adopt(lease)?;
+        let left = jobs::Left {
+            manifest: sealed.manifest,
+            log: sealed.log,
+            session: lease.session,
+            attempt: lease.attempt,
+            fence: lease.fence,
             cause: ending.cause.clone(),
-        })?;
-        if !committed {
-            self.books.end(lease, &ending.cause)?;
-        }
-        Ok(())
+            files: sealed.files,
+            bytes: sealed.bytes,
+        };
+        jobs::write_left(self.state, lease.job, lease.attempt, &left)
     }
 
     /// The attempt's sealed objects become the area's, and its directory goes.

@@ -92,24 +92,16 @@ pub(super) fn refused(denied: &dyn std::error::Error, policy: &str) -> Failure {
 /// A missing directory is named before anything is sealed.
 fn check_places(centrals: &[Central]) -> Result<(), Failure> {
     for central in centrals {
+        let wrong = |what: String| {
+            let message = format!("{} {what}", central.host.display());
+            let path = &central.path;
+            let hint = format!("name a directory of yours that the command is to see at {path}");
+            Failure::new(Kind::User, message).hint(hint)
+        };
         match std::fs::metadata(&central.host) {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => {
-                return Err(Failure::new(
-                    Kind::User,
-                    format!("{} is not a directory", central.host.display()),
-                ));
-            }
-            Err(error) => {
-                return Err(Failure::new(
-                    Kind::User,
-                    format!("cannot read {}: {error}", central.host.display()),
-                )
-                .hint(format!(
-                    "name a directory of yours that the command is to see at {}",
-                    central.path
-                )));
-            }
+            Ok(_) => return Err(wrong("is not a directory".to_owned())),
+            Err(error) => return Err(wrong(format!("cannot be read: {error}"))),
         }
     }
     Ok(())
@@ -132,6 +124,8 @@ impl Client<'_> {
             secret,
             random,
         } = *self;
+        // Before anything is sealed.
+        let recipe = recipe(arguments)?.encode().or_fail(Kind::User)?;
         let job = new_job(random)?;
         let alias = jobs::alias(&secret.sign.public())?;
         let area = Area::open(state.area(&alias)?).or_fail(Kind::Environment)?;
@@ -147,10 +141,7 @@ impl Client<'_> {
         };
         let recipe = store(
             &area,
-            &blob(
-                Purpose::Recipe,
-                &recipe(arguments)?.encode().or_fail(Kind::User)?,
-            )?,
+            &blob(Purpose::Recipe, &recipe)?,
         )?;
         let home = blob(
             Purpose::Home,
@@ -273,13 +264,10 @@ fn recipe(arguments: &RunArgs) -> Result<Recipe, Failure> {
     for path in &arguments.expect {
         let below = |central: &Central| Path::new(path).strip_prefix(central.path.as_str()).is_ok();
         if !arguments.central.iter().any(below) {
-            return Err(Failure::new(
-                Kind::User,
-                format!(
-                    "{} is expected but lies below no --central path",
-                    Path::new(path).display()
-                ),
-            ));
+            let path = Path::new(path).display();
+            let message = format!("{path} is expected but lies below no --central path");
+            let hint = "only what a command writes below a central path comes home";
+            return Err(Failure::new(Kind::User, message).hint(hint));
         }
     }
     Ok(Recipe {

@@ -5,20 +5,23 @@
 //! says so. The names and trees of a job are hostile here too: nothing is followed, nothing is created outside.
 
 use std::{
+    ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use safelight_policies::{cause::Cause, event::Control};
+use safelight_policies::{cause::Cause, event::Control, id::JobId};
+use safelight_scheduler::AttemptState;
 
 use super::{
     arguments::HomeArgs,
+    books::Books,
     delivery::{self, Delivered},
 };
 use crate::{
     failure::{Failure, Kind, OrFail},
-    jobs::{self, Left},
+    jobs,
     opened::OpenedJob,
     records::{self, Summary},
     state::State,
@@ -31,9 +34,10 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
     let state = State::open(arguments.agent.state.state.as_deref())?;
     let opened = OpenedJob::open(&state, arguments.agent.job)?;
     let left = jobs::left(&state, opened.job(), arguments.attempt)?;
+    let (committed, cause) = ending(&state, arguments)?;
     let homeward = opened.homeward(&state)?;
     let delivered = match &left {
-        Some(left) if left.committed => {
+        Some(left) if committed => {
             let delivered = delivery::deliver(&opened, left, &homeward, arguments.agent.overwrite)?;
             let note = Control::Delivered {
                 files: delivered.stored.len() as u64,
@@ -44,23 +48,37 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
         }
         _ => Delivered::default(),
     };
-    let records = records::read(&state, &opened)?;
-    if let Some(path) = &homeward.audit {
-        records::export(&records, Path::new(std::ffi::OsStr::from_bytes(path)))?;
+    match records::read(&state, &opened) {
+        Ok(records) => {
+            if let Some(path) = &homeward.audit {
+                records::export(&records, Path::new(OsStr::from_bytes(path)))?;
+            }
+            let summary = records::summary(&records);
+            if arguments.agent.json {
+                say_json(&opened, &cause, &delivered, &summary)?;
+            } else if !arguments.agent.quiet {
+                let wrote_nothing = committed && left.as_ref().is_some_and(|left| left.files == 0);
+                say(&opened, wrote_nothing, &delivered, &summary);
+            }
+        }
+        // What ended the job is said even if the log cannot be read.
+        Err(failure) if !cause.is_success() => terminal::complain(&failure),
+        Err(failure) => return Err(failure),
     }
-    let summary = records::summary(&records);
-    let cause = left
-        .as_ref()
-        .map_or(Cause::ViewLost, |left| left.cause.clone());
-    if arguments.agent.json {
-        say_json(&opened, &cause, &delivered, &summary)?;
-    } else if !arguments.agent.quiet {
-        say(&opened, left.as_ref(), &delivered, &summary);
-    }
+    delivered.complete()?;
     conclude(&opened, &cause, left.is_some())
 }
 
-fn say(opened: &OpenedJob, left: Option<&Left>, delivered: &Delivered, summary: &Summary) {
+/// How the attempt ended, which the ledger alone decides: a success is one that it accepted.
+fn ending(state: &State, arguments: &HomeArgs) -> Result<(bool, Cause), Failure> {
+    let attempts = Books::open(state)?.attempts(arguments.agent.job)?;
+    let entry = attempts.iter().find(|entry| entry.attempt == arguments.attempt);
+    let committed = entry.is_some_and(|entry| entry.state == AttemptState::Committed);
+    let cause = entry.and_then(|entry| entry.cause.clone());
+    Ok((committed, cause.unwrap_or(Cause::NodeLost)))
+}
+
+fn say(opened: &OpenedJob, wrote_nothing: bool, delivered: &Delivered, summary: &Summary) {
     let job = opened.job();
     for path in &delivered.stored {
         terminal::say(format!(
@@ -75,7 +93,11 @@ fn say(opened: &OpenedJob, left: Option<&Left>, delivered: &Delivered, summary: 
         );
         terminal::say(format!("{job}: {wanted} stands already; stored as {path}"));
     }
-    if left.is_some_and(|left| left.committed && left.files == 0) {
+    for path in &delivered.leading_out {
+        let path = terminal::shown(path.as_os_str().as_bytes());
+        terminal::say(format!("{job}: {path} is a link that leads out of its directory; not stored"));
+    }
+    if wrote_nothing {
         terminal::say(format!("{job}: the command wrote no file"));
     }
     terminal::say(format!("{job}: {summary}"));
@@ -87,6 +109,8 @@ struct Said<'a> {
     cause: &'a Cause,
     stored: Vec<String>,
     kept_aside: Vec<(String, String)>,
+    leading_out: Vec<String>,
+    failed: Vec<String>,
     audit: &'a Summary,
 }
 
@@ -106,31 +130,74 @@ fn say_json(
             .iter()
             .map(|(wanted, path)| (text(wanted), text(path)))
             .collect(),
+        leading_out: delivered.leading_out.iter().map(text).collect(),
+        failed: delivered.failed.iter().map(|(path, _)| text(path)).collect(),
         audit: summary,
     };
     terminal::say(serde_json::to_string(&said).or_fail(Kind::Internal)?);
     Ok(())
 }
 
-/// The exit code: the command's own if it failed by itself, ours otherwise.
+/// The exit code, and what to do next.
 fn conclude(opened: &OpenedJob, cause: &Cause, sealed: bool) -> Result<ExitCode, Failure> {
     let job = opened.job();
     if cause.is_success() {
         return Ok(ExitCode::SUCCESS);
     }
-    let failure = Failure::new(Kind::JobFailed, format!("{job} failed: {cause}"));
-    let failure = match cause {
-        Cause::NotAuthentic => failure.hint("the secure area was changed behind Safelight's back; seal the inputs again by running the job again"),
-        Cause::Poisoned => failure.hint("a write failed: look at the disk's space and at the policy's quota"),
-        Cause::TimedOut { .. } => failure.hint("give it more time with --timeout, or a policy with a higher limit"),
-        Cause::NoOutput => failure.hint(format!("safelight audit missing {job}")),
-        Cause::Exited { .. } | Cause::Killed { .. } => failure.hint(format!("safelight audit missing {job}")).hint(format!("safelight audit denied {job}")),
-        _ => failure,
+    let why = match cause {
+        Cause::NotStarted { step, errno } => not_started(opened, step, *errno),
+        other => other.to_string(),
     };
-    let failure = if sealed {
-        failure.hint(format!("safelight view mount {job} DIR --attempt last"))
-    } else {
-        failure
-    };
+    let mut failure = Failure::new(Kind::JobFailed, format!("{job} failed: {why}"));
+    for hint in hints(job, cause) {
+        failure = failure.hint(hint);
+    }
+    let ran = !matches!(cause, Cause::NotStarted { .. });
+    if sealed && ran {
+        failure = failure.hint(format!("safelight view mount {job} DIR --attempt last"));
+    }
     Err(failure)
+}
+
+/// What the render site may not know, the client may: which program, which directory.
+fn not_started(opened: &OpenedJob, step: &str, errno: i32) -> String {
+    let recipe = opened.recipe().ok();
+    let what = match (step, &recipe) {
+        ("exec", Some(recipe)) => recipe.command.first().map(|program| ("the program", program)),
+        ("directory", Some(recipe)) => Some(("the working directory", &recipe.directory)),
+        _ => None,
+    };
+    let why = std::io::Error::from_raw_os_error(errno);
+    match what {
+        Some((what, name)) => format!("{what} {}: {why}", terminal::shown(name)),
+        None if errno == 0 => format!("not started: {step} failed"),
+        None => format!("not started: {step}: {why}"),
+    }
+}
+
+/// The next steps.
+fn hints(job: JobId, cause: &Cause) -> Vec<String> {
+    let one = |text: &str| vec![text.to_owned()];
+    match cause {
+        Cause::NotAuthentic => {
+            one("the secure area was changed behind Safelight's back; run the job again to seal its inputs again")
+        }
+        Cause::Poisoned => one("look at the disk's space and at the policy's quota"),
+        Cause::AuditLost => one("look at the disk's space and at the audit directory below the state directory"),
+        Cause::TimedOut { .. } => one("give it more time with --timeout, or a policy with a higher limit"),
+        Cause::OutOfMemory => one("give it more memory: a policy with a higher limit"),
+        Cause::NoOutput => vec![format!("safelight audit missing {job}")],
+        Cause::Exited { .. } | Cause::Killed { .. } => {
+            vec![format!("safelight audit missing {job}"), format!("safelight audit denied {job}")]
+        }
+        Cause::NotStarted { step, .. } if step == "exec" => {
+            one("the program must be in the session's PATH or below a central path, and executable: safelight policy show POLICY")
+        }
+        Cause::NotStarted { step, .. } if step == "directory" => {
+            one("name a directory that is there with --workdir")
+        }
+        Cause::NotStarted { .. } => one("safelight doctor"),
+        Cause::ViewLost | Cause::NodeLost | Cause::NoKey => one("run the job again; nothing of this attempt was kept"),
+        Cause::Canceled => Vec::new(),
+    }
 }

@@ -60,7 +60,8 @@ impl AuditWriter {
     ) -> Result<(Self, Vec<Channel>), Failure> {
         let outline = &envelope.outline;
         let path = state.audit_log(&outline.client, outline.job)?;
-        let file: File = safelight_audit::open_file(&path).or_fail(Kind::Environment)?;
+        let file: File = safelight_audit::open_file(&path)
+            .map_err(|error| no_record(&error).hint(format!("look at {}", path.display())))?;
         let identity = state.is_privileged().then_some((user::AUDIT, user::AUDIT));
         let process = process::start("__audit", &[], identity, None)?;
         let sources: Vec<Source> = [own].iter().chain(others).copied().collect();
@@ -87,11 +88,11 @@ impl AuditWriter {
         process
             .channel
             .send_with(&order, &descriptors)
-            .or_fail(Kind::Environment)?;
+            .map_err(|error| no_record(&error))?;
         match process
             .channel
             .expect::<FromWriter>()
-            .or_fail(Kind::Environment)?
+            .map_err(|error| no_record(&error))?
             .message
         {
             FromWriter::Synced(_) => {}
@@ -105,12 +106,14 @@ impl AuditWriter {
 
     /// Puts an act of ours on the log.
     pub(crate) fn note(&self, event: Control) -> Result<(), Failure> {
-        self.recorder.control(event).or_fail(Kind::Environment)
+        self.recorder
+            .control(event)
+            .map_err(|error| no_record(&error))
     }
 
     /// Waits until everything so far is on disk.
     pub(crate) fn sync(&self) -> Result<Checkpoint, Failure> {
-        self.recorder.sync().or_fail(Kind::Environment)
+        self.recorder.sync().map_err(|error| no_record(&error))
     }
 
     /// Readable when the writer says or does something unasked for: it only ever fails.
@@ -125,7 +128,7 @@ impl AuditWriter {
         let last = process
             .channel
             .expect::<FromWriter>()
-            .or_fail(Kind::Environment);
+            .map_err(|error| no_record(&error));
         end(process);
         match last?.message {
             FromWriter::Synced(checkpoint) => Ok(checkpoint),
@@ -140,6 +143,12 @@ fn cannot_write(errno: i32) -> Failure {
         Kind::Environment,
         format!("the audit log cannot be written: {why}"),
     )
+    .ends_with(Cause::AuditLost)
+}
+
+/// No record, no answer: a log that cannot be written ends whatever it was for.
+fn no_record(error: &dyn std::error::Error) -> Failure {
+    Failure::from_error(Kind::Environment, error).ends_with(Cause::AuditLost)
 }
 
 /// A log's id is made from its job's: there is one log for each job on a host.
@@ -180,36 +189,19 @@ impl KeyWarden {
 
     /// Asks for the job key, wrapped to a view server's ephemeral key. We pass on what we cannot read.
     pub(crate) fn release(&self, ask: &Ask) -> Result<Stanza, Failure> {
-        self.process.channel.send(ask).or_fail(Kind::Environment)?;
-        match self
-            .process
-            .channel
-            .expect::<Answer>()
-            .or_fail(Kind::Environment)?
-            .message
-        {
+        let no_key = |message| Failure::new(Kind::Denied, message).ends_with(Cause::NoKey);
+        match self.ask(ask)? {
             Answer::Released { stanza } => Ok(stanza),
-            Answer::Refused { reason } => Err(Failure::new(
-                Kind::Denied,
-                format!("the key warden refuses to release the job's key: {reason}"),
-            )),
-            Answer::Erased => Err(Failure::new(
-                Kind::Internal,
-                "the key warden answered something else",
-            )),
+            Answer::Refused { reason } => Err(no_key(format!(
+                "the key warden refuses to release the job's key: {reason}"
+            ))),
+            Answer::Erased => Err(no_key("the key warden answered something else".to_owned())),
         }
     }
 
     /// Has the one-time prekey erased: from then on this site cannot open the job any more.
     pub(crate) fn erase(&self, ask: &Ask) -> Result<(), Failure> {
-        self.process.channel.send(ask).or_fail(Kind::Environment)?;
-        match self
-            .process
-            .channel
-            .expect::<Answer>()
-            .or_fail(Kind::Environment)?
-            .message
-        {
+        match self.ask(ask)? {
             Answer::Erased => Ok(()),
             _ => Err(Failure::new(
                 Kind::Internal,
@@ -217,9 +209,17 @@ impl KeyWarden {
             )),
         }
     }
-}
 
-impl KeyWarden {
+    fn ask(&self, ask: &Ask) -> Result<Answer, Failure> {
+        let gone = |error: &dyn std::error::Error| {
+            let message = format!("the key warden went away: {error}");
+            Failure::new(Kind::Environment, message).ends_with(Cause::NoKey)
+        };
+        self.process.channel.send(ask).map_err(|error| gone(&error))?;
+        let answer = self.process.channel.expect::<Answer>();
+        Ok(answer.map_err(|error| gone(&error))?.message)
+    }
+
     /// Lets the warden go.
     pub(crate) fn finish(self) {
         end(self.process);
@@ -348,10 +348,10 @@ impl ViewServer {
             .map_err(|_| gone())?
             .message
         {
-            FromView::Refused { reason } => Err(Failure::new(
-                Kind::JobFailed,
-                format!("the view server cannot go on: {reason}"),
-            )),
+            FromView::Refused { cause, reason } => {
+                let message = format!("the view server cannot go on: {reason}");
+                Err(Failure::new(Kind::JobFailed, message).ends_with(cause))
+            }
             said => Ok(said),
         }
     }
@@ -363,6 +363,7 @@ fn gone() -> Failure {
         "the view server went away, and with it the session's files",
     )
     .hint("run the job again; nothing of this attempt was kept")
+    .ends_with(Cause::ViewLost)
 }
 
 fn out_of_turn() -> Failure {
