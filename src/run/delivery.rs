@@ -3,26 +3,39 @@
 //! Every step goes through `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS` (openat2(2)): a result tree with `..`, with links
 //! or with names that race with somebody's renames cannot leave the directory it belongs to. A file is written under a temporary name,
 //! made durable, and then linked; a link fails where something stands, so nothing is ever replaced by accident.
+//!
+//! What came back is hostile even though its signature holds: a job made it. So a symbolic link is stored only if it cannot lead out of
+//! the client's directory, a hard link never becomes another name of a file that the job did not write, zeros take no room, and one
+//! entry that cannot be stored keeps no other from being stored.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs::File,
-    io::Write,
+    io::{self, ErrorKind, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::FileExt,
+        },
     },
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
-use safelight_seal::manifest::{Entry, EntryKind};
-use safelight_vfs::whole::Whole;
+use safelight_policies::id::JobId;
+use safelight_seal::{
+    manifest::{Entry, EntryKind, NAME_MAX, Tree},
+    segment::SEGMENT_MAX,
+};
+use safelight_vfs::{area::Area, whole::Whole};
 
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{Homeward, Left},
     opened::OpenedJob,
+    terminal,
 };
 
 /// What was stored.
@@ -32,6 +45,29 @@ pub(super) struct Delivered {
     pub(super) stored: Vec<PathBuf>,
     /// Where something stood already, and where the new file is instead.
     pub(super) aside: Vec<(PathBuf, PathBuf)>,
+    /// Symbolic links that could lead out of the client's directory, and were not stored.
+    pub(super) leading_out: Vec<PathBuf>,
+    /// What could not be stored, and why.
+    pub(super) failed: Vec<(PathBuf, io::Error)>,
+}
+
+impl Delivered {
+    /// A failure if anything could not be stored that should have been.
+    pub(super) fn complete(&self) -> Result<(), Failure> {
+        let Some((path, error)) = self.failed.first() else {
+            return Ok(());
+        };
+        let path = terminal::shown(path.as_os_str().as_bytes());
+        let others = match self.failed.len() - 1 {
+            0 => String::new(),
+            count => format!(", and {count} more"),
+        };
+        Err(Failure::new(
+            Kind::Environment,
+            format!("cannot store {path}: {error}{others}"),
+        )
+        .hint("the results are safe in the secure area: safelight view mount JOB DIR"))
+    }
 }
 
 /// How many bytes are opened and written at a time.
@@ -55,209 +91,310 @@ pub(super) fn deliver(
             continue;
         };
         let host = PathBuf::from(OsStr::from_bytes(host));
-        let root = File::open(&host)
-            .map(OwnedFd::from)
-            .map_err(|error| cannot(&host, error))?;
-        let mut store = Store {
-            opened,
-            root,
-            host,
-            overwrite,
-            delivered: &mut delivered,
-        };
-        for entry in &tree.entries {
-            store.entry(entry)?;
-        }
+        Store::new(&opened.area, opened.job(), host, tree, overwrite)?.all(&mut delivered);
     }
     Ok(delivered)
 }
 
+/// Where a file of this delivery is, and which file it is.
+struct Stored {
+    at: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
 struct Store<'a> {
-    opened: &'a OpenedJob,
+    area: &'a Area,
+    job: JobId,
+    tree: &'a Tree,
     root: OwnedFd,
     host: PathBuf,
     overwrite: bool,
-    delivered: &'a mut Delivered,
+    /// Directories that are at home under another path than in the tree, because something else stands there.
+    moved: BTreeMap<&'a [u8], PathBuf>,
+    /// Files that hard links of this tree name; filled in as they are stored.
+    linked: BTreeMap<&'a [u8], Option<Stored>>,
 }
 
-impl Store<'_> {
-    fn entry(&mut self, entry: &Entry) -> Result<(), Failure> {
-        let path = Path::new(OsStr::from_bytes(&entry.path));
-        match &entry.kind {
-            EntryKind::Directory { .. } if entry.path.is_empty() => Ok(()),
-            EntryKind::Directory { .. } => self.directory(path, entry.mode),
-            EntryKind::File { .. } => {
-                self.place(path, |store, name, parent| store.file(entry, name, parent))
+/// How an entry ended up at home.
+enum Outcome {
+    Stored(PathBuf),
+    Aside(PathBuf),
+    LeadsOut,
+    Nothing,
+}
+
+impl<'a> Store<'a> {
+    fn new(
+        area: &'a Area,
+        job: JobId,
+        host: PathBuf,
+        tree: &'a Tree,
+        overwrite: bool,
+    ) -> Result<Self, Failure> {
+        let root = File::open(&host)
+            .map(OwnedFd::from)
+            .or_fail(Kind::Environment)?;
+        let links: BTreeSet<&[u8]> = tree
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.kind {
+                EntryKind::Link { to } => Some(to.as_slice()),
+                _ => None,
+            })
+            .collect();
+        Ok(Self {
+            area,
+            job,
+            tree,
+            root,
+            host,
+            overwrite,
+            moved: BTreeMap::new(),
+            linked: links.into_iter().map(|to| (to, None)).collect(),
+        })
+    }
+
+    /// Stores every entry that can be stored.
+    fn all(mut self, delivered: &mut Delivered) {
+        for entry in self.tree.entries.iter().skip(1) {
+            let wanted = self.host.join(self.at_home(&entry.path));
+            match self.entry(entry) {
+                Ok(Outcome::Stored(path)) => delivered.stored.push(self.host.join(path)),
+                Ok(Outcome::Aside(path)) => delivered.aside.push((wanted, self.host.join(path))),
+                Ok(Outcome::LeadsOut) => delivered.leading_out.push(wanted),
+                Ok(Outcome::Nothing) => {}
+                Err(error) => delivered.failed.push((wanted, error)),
             }
-            EntryKind::Symlink { target } => {
-                let target = OsString::from_vec(target.clone());
-                self.place(path, |_, name, parent| {
-                    rustix::fs::symlinkat(&target, parent, name).map_err(std::io::Error::from)
-                })
-            }
-            EntryKind::Link { to } => {
-                let to = PathBuf::from(OsStr::from_bytes(to));
-                let root = self
-                    .root
-                    .as_fd()
-                    .try_clone_to_owned()
-                    .or_fail(Kind::Environment)?;
-                self.place(path, move |_, name, parent| {
-                    let source = beneath(root.as_fd(), &to, OFlags::PATH | OFlags::NOFOLLOW)?;
-                    let source =
-                        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&source));
-                    rustix::fs::linkat(
-                        rustix::fs::CWD,
-                        source,
-                        parent,
-                        name,
-                        AtFlags::SYMLINK_FOLLOW,
-                    )
-                    .map_err(std::io::Error::from)
-                })
-            }
-            // A file that the job removed stays at home: taking away is not delivering.
-            EntryKind::Whiteout => Ok(()),
         }
     }
 
-    fn directory(&self, path: &Path, mode: u32) -> Result<(), Failure> {
-        let (parent, name) = self.parent(path)?;
-        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode | 0o700)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-            Err(errno) => Err(cannot(&self.host.join(path), errno.into())),
+    fn entry(&mut self, entry: &'a Entry) -> io::Result<Outcome> {
+        let at = self.at_home(&entry.path);
+        match &entry.kind {
+            EntryKind::Directory { .. } => self.directory(entry, &at),
+            EntryKind::File { .. } => self.file(entry, &entry.path, &at),
+            EntryKind::Symlink { .. } if leads_out(entry) => Ok(Outcome::LeadsOut),
+            EntryKind::Symlink { target } => {
+                let target = OsString::from_vec(target.clone());
+                self.place(&at, |parent, name| {
+                    rustix::fs::symlinkat(&target, parent, name).map_err(io::Error::from)
+                })
+            }
+            EntryKind::Link { to } => self.link(to, &at),
+            // A file that the job removed stays at home: taking away is not delivering.
+            EntryKind::Whiteout => Ok(Outcome::Nothing),
         }
+    }
+
+    /// A path of the tree as it is at home.
+    fn at_home(&self, path: &[u8]) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(path));
+        let above = path.parent().unwrap_or(Path::new(""));
+        match (
+            self.moved.get(above.as_os_str().as_bytes()),
+            path.file_name(),
+        ) {
+            (Some(above), Some(name)) => above.join(name),
+            _ => path.to_owned(),
+        }
+    }
+
+    /// Makes a directory, unless it is there. Where something else stands, it and all that belongs into it go beside.
+    fn directory(&mut self, entry: &'a Entry, at: &Path) -> io::Result<Outcome> {
+        let (parent, name) = self.parent(at)?;
+        let make = |name: &OsStr| {
+            let mode = Mode::from_raw_mode(entry.mode & 0o777 | 0o700);
+            match rustix::fs::mkdirat(&parent, name, mode) {
+                Ok(()) => Ok(true),
+                Err(rustix::io::Errno::EXIST) => {
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                    Ok(beneath(parent.as_fd(), Path::new(name), flags).is_ok())
+                }
+                Err(errno) => Err(io::Error::from(errno)),
+            }
+        };
+        let home = if make(name)? {
+            at.to_owned()
+        } else {
+            let beside = beside(name, &self.job.to_string());
+            if !make(&beside)? {
+                return Err(ErrorKind::AlreadyExists.into());
+            }
+            at.with_file_name(beside)
+        };
+        if home.as_os_str().as_bytes() != entry.path {
+            self.moved.insert(&entry.path, home.clone());
+        }
+        Ok(if home == *at {
+            Outcome::Nothing
+        } else {
+            Outcome::Aside(home)
+        })
     }
 
     /// Makes something under its own name, or beside what stands there.
     fn place(
-        &mut self,
-        path: &Path,
-        make: impl Fn(&Self, &OsStr, BorrowedFd<'_>) -> std::io::Result<()>,
-    ) -> Result<(), Failure> {
-        let (parent, name) = self.parent(path)?;
-        let full = self.host.join(path);
-        match make(self, name, parent.as_fd()) {
-            Ok(()) => {
-                self.delivered.stored.push(full);
-                return Ok(());
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(cannot(&full, error)),
+        &self,
+        at: &Path,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> io::Result<()>,
+    ) -> io::Result<Outcome> {
+        let (parent, name) = self.parent(at)?;
+        match make(parent.as_fd(), name) {
+            Ok(()) => return Ok(Outcome::Stored(at.to_owned())),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
-        let beside = beside(name, &self.opened.job().to_string());
-        match make(self, &beside, parent.as_fd()) {
+        let beside = beside(name, &self.job.to_string());
+        match make(parent.as_fd(), &beside) {
             Ok(()) => {}
             // The same result was stored before.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(cannot(&full, error)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
-        if self.overwrite {
-            rustix::fs::renameat(&parent, &beside, &parent, name)
-                .map_err(|errno| cannot(&full, errno.into()))?;
-            self.delivered.stored.push(full);
-        } else {
-            let aside = full.with_file_name(&beside);
-            self.delivered.aside.push((full, aside));
+        // A directory of the client's is never replaced by a file; the rename fails then, and the file stays beside.
+        if self.overwrite && rustix::fs::renameat(&parent, &beside, &parent, name).is_ok() {
+            return Ok(Outcome::Stored(at.to_owned()));
         }
-        Ok(())
+        Ok(Outcome::Aside(at.with_file_name(beside)))
     }
 
-    fn file(&self, entry: &Entry, name: &OsStr, parent: BorrowedFd<'_>) -> std::io::Result<()> {
-        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(
-            parent,
-            ".",
-            flags,
-            Mode::from_raw_mode(entry.mode & 0o777),
-        )?);
-        let whole = Whole::new(&self.opened.area, entry).ok_or(std::io::ErrorKind::InvalidData)?;
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let mut at = 0;
-        while at < whole.len() {
-            whole.read(at, CHUNK, &mut chunk)?;
-            file.write_all(&chunk)?;
-            at += chunk.len() as u64;
+    /// Stores a file. `of` is the path in the tree that hard links know it by.
+    fn file(&mut self, entry: &Entry, of: &'a [u8], at: &Path) -> io::Result<Outcome> {
+        let outcome = self.place(at, |parent, name| self.write(entry, parent, name))?;
+        if let (true, Outcome::Stored(at) | Outcome::Aside(at)) =
+            (self.linked.contains_key(of), &outcome)
+        {
+            let status = rustix::fs::fstat(&self.named(at)?)?;
+            let stored = Stored {
+                at: at.clone(),
+                device: status.st_dev,
+                inode: status.st_ino,
+            };
+            self.linked.insert(of, Some(stored));
         }
+        Ok(outcome)
+    }
+
+    /// Another name of a file of this delivery. If that file is not where it was stored any more, or takes no further name, a copy.
+    fn link(&mut self, to: &'a [u8], at: &Path) -> io::Result<Outcome> {
+        if let Some(Some(stored)) = self.linked.get(to)
+            && let Ok(file) = self.named(&stored.at)
+            && let Ok(status) = rustix::fs::fstat(&file)
+            && (status.st_dev, status.st_ino) == (stored.device, stored.inode)
+            && let Ok(outcome) = self.place(at, |parent, name| give_name(&file, parent, name))
+        {
+            return Ok(outcome);
+        }
+        let entry = self.tree.get(to).ok_or(ErrorKind::InvalidData)?;
+        self.file(entry, to, at)
+    }
+
+    fn write(&self, entry: &Entry, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        let EntryKind::File { len, segments } = &entry.kind else {
+            return Err(ErrorKind::InvalidData.into());
+        };
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let mut file = File::from(rustix::fs::openat(parent, ".", flags, mode)?);
+        let whole = Whole::new(self.area, entry).ok_or(ErrorKind::InvalidData)?;
+        file.set_len(*len)?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        for (index, segment) in segments.iter().enumerate() {
+            // Zeros cost a job nothing, so they must cost its client nothing.
+            if segment.object.is_none() {
+                continue;
+            }
+            let start = index as u64 * SEGMENT_MAX as u64;
+            for at in (start..start + u64::from(segment.len)).step_by(CHUNK) {
+                whole.read(at, CHUNK, &mut chunk)?;
+                if chunk.iter().any(|byte| *byte != 0) {
+                    file.write_all_at(&chunk, at)?;
+                }
+            }
+        }
+        file.flush()?;
         let time = Timespec {
             tv_sec: entry.mtime_ns.div_euclid(1_000_000_000),
             tv_nsec: entry.mtime_ns.rem_euclid(1_000_000_000),
         };
-        rustix::fs::futimens(
-            &file,
-            &Timestamps {
-                last_access: time,
-                last_modification: time,
-            },
-        )?;
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        rustix::fs::futimens(&file, &times)?;
         file.sync_all()?;
-        let unnamed = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
-        rustix::fs::linkat(
-            rustix::fs::CWD,
-            unnamed,
-            parent,
-            name,
-            AtFlags::SYMLINK_FOLLOW,
-        )?;
-        Ok(())
+        give_name(&file.into(), parent, name)
     }
 
-    /// The directory of a path, opened beneath the root, and the path's last part.
-    fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), Failure> {
-        let failed = |error| cannot(&self.host.join(path), error);
-        let name = path
-            .file_name()
-            .ok_or_else(|| failed(std::io::ErrorKind::InvalidData.into()))?;
-        let above = path
-            .parent()
-            .filter(|above| !above.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let parent = beneath(self.root.as_fd(), above, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(failed)?;
+    /// What is stored at a path, whatever it is.
+    fn named(&self, at: &Path) -> io::Result<OwnedFd> {
+        let (parent, name) = self.parent(at)?;
+        beneath(
+            parent.as_fd(),
+            Path::new(name),
+            OFlags::PATH | OFlags::NOFOLLOW,
+        )
+    }
+
+    /// The directory of a path at home, opened beneath the root, and the path's last part.
+    fn parent<'p>(&self, at: &'p Path) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let name = at.file_name().ok_or(ErrorKind::InvalidData)?;
+        let above = at.parent().filter(|above| !above.as_os_str().is_empty());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let parent = beneath(self.root.as_fd(), above.unwrap_or(Path::new(".")), flags)?;
         Ok((parent, name))
     }
 }
 
-fn beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> std::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(
-        root,
-        path,
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    )?)
+/// Gives an open file a name where nothing stands.
+fn give_name(file: &OwnedFd, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let follow = AtFlags::SYMLINK_FOLLOW;
+    rustix::fs::linkat(rustix::fs::CWD, unnamed, parent, name, follow).map_err(io::Error::from)
 }
 
-/// `frame.png` of job `job-x` becomes `frame.job-x.png`.
+fn beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(io::Error::from)
+}
+
+/// True for a symbolic link that could lead out of its tree: an absolute one, one that climbs above the root, and one that climbs after
+/// it went down, since what it went down through may be a link itself.
+fn leads_out(entry: &Entry) -> bool {
+    let EntryKind::Symlink { target } = &entry.kind else {
+        return false;
+    };
+    if target.first() == Some(&b'/') {
+        return true;
+    }
+    let depth = entry.path.iter().filter(|byte| **byte == b'/').count();
+    let parts = || {
+        let parts = target.split(|byte| *byte == b'/');
+        parts.filter(|part| !part.is_empty() && *part != b".")
+    };
+    let climbs = parts().take_while(|part| *part == b"..").count();
+    climbs > depth || parts().skip(climbs).any(|part| part == b"..")
+}
+
+/// `frame.png` of job `job-x` becomes `frame.job-x.png`; a name that would be too long loses its end.
 fn beside(name: &OsStr, job: &str) -> OsString {
     let path = Path::new(name);
-    let mut beside = path.file_stem().unwrap_or(name).to_owned();
-    beside.push(".");
-    beside.push(job);
-    if let Some(extension) = path.extension() {
-        beside.push(".");
-        beside.push(extension);
+    let mut after = vec![b'.'];
+    after.extend_from_slice(job.as_bytes());
+    let extension = path.extension().map(OsStr::as_bytes).unwrap_or_default();
+    let mut stem = path.file_stem().unwrap_or(name).as_bytes();
+    if after.len() + 1 + extension.len() >= NAME_MAX {
+        stem = name.as_bytes();
+    } else if path.extension().is_some() {
+        after.push(b'.');
+        after.extend_from_slice(extension);
     }
-    beside
-}
-
-fn cannot(path: &Path, error: std::io::Error) -> Failure {
-    let failure = Failure::new(
-        Kind::Environment,
-        format!("cannot store {}: {error}", path.display()),
-    );
-    failure.hint("the results are safe in the secure area: safelight view mount JOB DIR")
+    let mut beside = stem[..stem.len().min(NAME_MAX - after.len())].to_vec();
+    beside.extend_from_slice(&after);
+    OsString::from_vec(beside)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_beside_keeps_its_extension() {
-        assert_eq!(beside(OsStr::new("frame.png"), "job-x"), "frame.job-x.png");
-        assert_eq!(beside(OsStr::new("frame"), "job-x"), "frame.job-x");
-        assert_eq!(beside(OsStr::new(".rc"), "job-x"), ".rc.job-x");
-    }
-}
+mod tests;

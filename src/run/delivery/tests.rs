@@ -1,0 +1,306 @@
+//! What a hostile job can make of a result, and what becomes of it at home.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+};
+
+use safelight_seal::{
+    manifest::SegmentRef,
+    random::SystemRandom,
+    segment::{SegmentKey, seal_segment},
+};
+
+use super::*;
+
+/// A client's directory below another, so that there is an outside, and an area.
+struct Home {
+    top: tempfile::TempDir,
+    area: Area,
+}
+
+impl Home {
+    fn new() -> Self {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir(top.path().join("show")).unwrap();
+        fs::write(top.path().join("secret"), "outside").unwrap();
+        let area = Area::open(top.path().join("area")).unwrap();
+        Self { top, area }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.top.path().join("show").join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// The names in the client's directory.
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(self.path("")).unwrap();
+        let mut names: Vec<_> = names
+            .map(|name| name.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn file(&self, path: &str, text: &str) -> Entry {
+        let sealed = seal_segment(
+            SegmentKey::generate(&SystemRandom::new()).unwrap(),
+            text.as_bytes(),
+        );
+        let sealed = sealed.unwrap();
+        self.area.put(sealed.id, &sealed.bytes).unwrap();
+        let segment = SegmentRef {
+            object: Some(sealed.id),
+            len: text.len() as u32,
+            key: sealed.key,
+        };
+        let segments = vec![segment];
+        let len = text.len() as u64;
+        entry(path, 0o644, EntryKind::File { len, segments })
+    }
+
+    fn deliver(&self, entries: Vec<Entry>, overwrite: bool) -> Delivered {
+        let mut all = vec![directory("")];
+        all.extend(entries);
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        let tree = Tree {
+            path: "/mnt/central".parse().unwrap(),
+            entries: all,
+        };
+        let mut delivered = Delivered::default();
+        let store = Store::new(&self.area, job(), self.path(""), &tree, overwrite);
+        store.unwrap().all(&mut delivered);
+        // Whatever was tried.
+        let outside = fs::read_dir(self.top.path()).unwrap().count();
+        assert_eq!(outside, 3, "something was made outside");
+        assert_eq!(
+            fs::read(self.top.path().join("secret")).unwrap(),
+            b"outside"
+        );
+        delivered
+    }
+}
+
+fn job() -> JobId {
+    JobId::from_random([7; 10])
+}
+
+fn with_job(before: &str, after: &str) -> String {
+    format!("{before}.{}{after}", job())
+}
+
+fn entry(path: &str, mode: u32, kind: EntryKind) -> Entry {
+    Entry {
+        path: path.as_bytes().to_vec(),
+        kind,
+        mode,
+        mtime_ns: 1,
+        xattrs: Vec::new(),
+    }
+}
+
+fn directory(path: &str) -> Entry {
+    entry(path, 0o755, EntryKind::Directory { opaque: false })
+}
+
+fn to(path: &str, target: &str) -> Entry {
+    let target = target.as_bytes().to_vec();
+    entry(path, 0o777, EntryKind::Symlink { target })
+}
+
+fn link(path: &str, to: &str) -> Entry {
+    let to = to.as_bytes().to_vec();
+    entry(path, 0o644, EntryKind::Link { to })
+}
+
+#[test]
+fn a_name_beside_keeps_its_extension_and_fits() {
+    let beside = |name: &str| beside(OsStr::new(name), "job-x").into_string().unwrap();
+    assert_eq!(beside("frame.png"), "frame.job-x.png");
+    assert_eq!(beside("frame"), "frame.job-x");
+    assert_eq!(beside(".rc"), ".rc.job-x");
+    let long = format!("{}.png", "n".repeat(251));
+    assert_eq!(beside(&long), format!("{}.job-x.png", "n".repeat(245)));
+    let odd = format!("a.{}", "n".repeat(253));
+    assert_eq!(beside(&odd), format!("{}.job-x", &odd[..249]));
+}
+
+#[test]
+fn a_link_that_could_lead_out_is_not_stored() {
+    // (path, target, stays)
+    let table = [
+        ("l", "board.txt", true),
+        ("l", "d/board.txt", true),
+        ("l", "./d//x", true),
+        ("d/l", "../board.txt", true),
+        ("d/l", "..", true),
+        ("l", "/etc/passwd", false),
+        ("l", "..", false),
+        ("l", "../secret", false),
+        ("d/l", "../../secret", false),
+        ("d/l", ".././../secret", false),
+        ("l", "d/..", false),
+        ("d/l", "../x/../../secret", false),
+        ("l", ".//..", false),
+    ];
+    for (path, target, stays) in table {
+        assert_eq!(leads_out(&to(path, target)), !stays, "{path} -> {target}");
+    }
+    let home = Home::new();
+    let delivered = home.deliver(
+        vec![
+            to("fine", "board.txt"),
+            to("out", "../secret"),
+            to("root", "/"),
+        ],
+        false,
+    );
+    assert_eq!(home.names(), ["fine"]);
+    assert_eq!(delivered.stored, [home.path("fine")]);
+    assert_eq!(delivered.leading_out, [home.path("out"), home.path("root")]);
+    delivered.complete().unwrap();
+}
+
+#[test]
+fn nothing_is_written_through_a_link_that_stands_at_home() {
+    let home = Home::new();
+    symlink("..", home.path("d")).unwrap();
+    symlink("../secret", home.path("f")).unwrap();
+    // The links do lead out.
+    assert_eq!(home.read("d/secret"), "outside");
+    assert_eq!(home.read("f"), "outside");
+    for overwrite in [false, true] {
+        let entries = vec![
+            directory("d"),
+            home.file("d/secret", "evil"),
+            home.file("f", "evil"),
+        ];
+        let delivered = home.deliver(entries, overwrite);
+        delivered.complete().unwrap();
+    }
+    assert_eq!(home.read(&with_job("d", "/secret")), "evil");
+    assert_eq!(home.read("f"), "evil", "replaced, since that was asked for");
+    assert!(home.path("f").symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn what_stands_in_the_way_keeps_nothing_else_from_being_stored() {
+    let home = Home::new();
+    home.write("a", "mine");
+    fs::create_dir(home.path("b")).unwrap();
+    home.write("b/mine", "mine");
+    for overwrite in [false, true] {
+        let entries = vec![
+            directory("a"),
+            directory("a/deep"),
+            home.file("a/deep/x", "x"),
+            home.file("a/y", "y"),
+            home.file("b", "b"),
+            home.file("z", "z"),
+        ];
+        home.deliver(entries, overwrite).complete().unwrap();
+    }
+    assert_eq!(home.read("a"), "mine");
+    assert_eq!(home.read("b/mine"), "mine");
+    assert_eq!(home.read(&with_job("a", "/deep/x")), "x");
+    assert_eq!(home.read(&with_job("a", "/y")), "y");
+    assert_eq!(home.read(&with_job("b", "")), "b");
+    assert_eq!(home.read("z"), "z");
+}
+
+#[test]
+fn one_failure_stops_nothing_else_and_is_a_failure() {
+    let home = Home::new();
+    let mut lost = home.file("lost", "lost");
+    if let EntryKind::File { segments, .. } = &mut lost.kind {
+        segments[0].object = Some(safelight_policies::id::ObjectId([9; 32]));
+    }
+    // As no manifest has it, but this code does not rely on that.
+    let climbing = home.file("../evil", "evil");
+    let delivered = home.deliver(vec![climbing, lost, home.file("z", "z")], false);
+    assert_eq!(delivered.failed.len(), 2);
+    assert!(delivered.complete().is_err());
+    assert_eq!(home.names(), ["z"]);
+}
+
+#[test]
+fn a_hard_link_never_becomes_a_name_of_the_clients_own_file() {
+    let home = Home::new();
+    home.write("keep", "mine");
+    let entries = vec![
+        home.file("keep", "changed"),
+        link("more", "keep"),
+        link("same", "keep"),
+    ];
+    home.deliver(entries, false).complete().unwrap();
+    let inode = |name: &str| fs::metadata(home.path(name)).unwrap().ino();
+    assert_eq!(
+        (home.read("keep"), inode("keep")),
+        ("mine".to_owned(), inode("keep"))
+    );
+    assert_eq!(home.read("more"), "changed");
+    assert_eq!(fs::metadata(home.path("keep")).unwrap().nlink(), 1);
+    assert_eq!(inode("more"), inode("same"), "it is a link nevertheless");
+    assert_eq!(inode("more"), inode(&with_job("keep", "")));
+}
+
+#[test]
+fn a_hard_link_to_what_was_swapped_meanwhile_is_a_copy() {
+    let home = Home::new();
+    let tree = Tree {
+        path: "/mnt/central".parse().unwrap(),
+        entries: vec![directory(""), home.file("a", "job"), link("b", "a")],
+    };
+    let mut store = Store::new(&home.area, job(), home.path(""), &tree, false).unwrap();
+    store.entry(&tree.entries[1]).unwrap();
+    fs::remove_file(home.path("a")).unwrap();
+    fs::hard_link(home.top.path().join("secret"), home.path("a")).unwrap();
+    store.entry(&tree.entries[2]).unwrap();
+    assert_eq!(home.read("a"), "outside");
+    assert_eq!(home.read("b"), "job");
+}
+
+#[test]
+fn modes_lose_what_is_dangerous_and_zeros_take_no_room() {
+    let home = Home::new();
+    let mut program = home.file("run", "x");
+    program.mode = 0o1777 | 0o6000;
+    let segments = vec![SegmentRef::zero(SEGMENT_MAX as u32); 1 << 10];
+    let len = (SEGMENT_MAX as u64) << 10;
+    let sparse = entry("sparse", 0o644, EntryKind::File { len, segments });
+    home.deliver(vec![program, sparse], false)
+        .complete()
+        .unwrap();
+    let mode = fs::metadata(home.path("run")).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o7000, 0);
+    let sparse = fs::metadata(home.path("sparse")).unwrap();
+    assert_eq!(sparse.len(), len);
+    assert!(
+        sparse.blocks() * 512 < 1 << 20,
+        "16 GiB of zeros take {} blocks",
+        sparse.blocks()
+    );
+    // The control: what has bytes has blocks.
+    assert!(fs::metadata(home.path("run")).unwrap().blocks() > 0);
+    fs::set_permissions(home.path("run"), Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_failure_moves_no_cursor() {
+    let home = Home::new();
+    let mut lost = home.file("a\x1b[2Jb", "x");
+    if let EntryKind::File { segments, .. } = &mut lost.kind {
+        segments[0].object = Some(safelight_policies::id::ObjectId([9; 32]));
+    }
+    let failure = home.deliver(vec![lost], false).complete().unwrap_err();
+    assert!(failure.to_string().contains("a\\u{1b}[2Jb"), "{failure}");
+    assert!(!failure.to_string().contains('\x1b'));
+}
