@@ -8,6 +8,8 @@
 mod check;
 mod codec;
 
+use std::collections::BTreeMap;
+
 use safelight_policies::{
     id::{Fence, JobId, ObjectId, SessionId, VerifyKey},
     path::CentralPath,
@@ -147,11 +149,17 @@ impl Tree {
     /// A tree in the order that a manifest wants: sorted by path, and of the names of one file the first is the file.
     pub fn new(path: CentralPath, mut entries: Vec<Entry>) -> Self {
         entries.sort_by(|a, b| a.path.cmp(&b.path));
+        // Names under which files were known before they took an earlier one. Looked up, not searched for: how many there are is the job's choice.
+        let mut renamed: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         for at in 0..entries.len() {
-            let EntryKind::Link { to } = &entries[at].kind else {
+            let EntryKind::Link { to } = &mut entries[at].kind else {
                 continue;
             };
-            let Ok(file) = entries.binary_search_by(|entry| entry.path.cmp(to)) else {
+            if let Some(new) = renamed.get(to) {
+                to.clone_from(new);
+            }
+            let to = to.clone();
+            let Ok(file) = entries.binary_search_by(|entry| entry.path.cmp(&to)) else {
                 continue;
             };
             if file < at || !matches!(entries[file].kind, EntryKind::File { .. }) {
@@ -161,12 +169,7 @@ impl Tree {
             let (old, new) = (entries[file].path.clone(), entries[at].path.clone());
             let link = EntryKind::Link { to: new.clone() };
             entries[at].kind = std::mem::replace(&mut entries[file].kind, link);
-            for entry in &mut entries[at + 1..] {
-                match &mut entry.kind {
-                    EntryKind::Link { to } if *to == old => to.clone_from(&new),
-                    _ => {}
-                }
-            }
+            renamed.insert(old, new);
         }
         Self { path, entries }
     }
