@@ -1,0 +1,297 @@
+//! What a session changed, sealed: new segments into the attempt's area, and the entries of the result manifest.
+//!
+//! Called when the mount is gone and every handle with it, so the tree stands still. Blocks that were not changed keep their segment: a
+//! rename or a changed mode costs an entry, not a copy. Nothing here is accepted until the ledger accepts the fence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use safelight_policies::id::ObjectId;
+use safelight_seal::{
+    manifest::{Entry, EntryKind, SegmentRef},
+    random::Random,
+    segment::{SEGMENT_MAX, SegmentKey, seal_segment},
+};
+
+use crate::{
+    area::{self, Area},
+    content::{Content, Sealing as Todo},
+    lower::Unreadable,
+    tree::{Answer, Ino, Kind, ROOT, Tree},
+    view::View,
+};
+
+/// What can go wrong while sealing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The area does not take an object.
+    #[error("cannot store an output")]
+    Store {
+        /// Why.
+        #[from]
+        source: area::Error,
+    },
+    /// What was written cannot be read back.
+    #[error("an output cannot be read back: error {errno}")]
+    ReadBack {
+        /// The error number.
+        errno: i32,
+    },
+    /// An input that an output shares bytes with does not verify.
+    #[error("object {id} is not authentic")]
+    NotAuthentic {
+        /// The object.
+        id: ObjectId,
+    },
+    /// The files are larger than a manifest can say.
+    #[error("the outputs are larger than 256 TiB, holes included")]
+    TooLarge,
+    /// The cipher failed.
+    #[error("cannot seal an output")]
+    Seal {
+        /// Why.
+        #[from]
+        source: safelight_seal::Error,
+    },
+}
+
+impl From<nix::errno::Errno> for Error {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self::ReadBack {
+            errno: errno as i32,
+        }
+    }
+}
+
+impl From<Unreadable> for Error {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::NotAuthentic(id) => Self::NotAuthentic { id },
+            Unreadable::Failed(errno) => Self::from(errno),
+        }
+    }
+}
+
+/// What a session changed at one central path.
+#[derive(Default)]
+pub struct Outputs {
+    /// Entries of the result manifest, sorted by path.
+    pub entries: Vec<Entry>,
+    /// Files among them.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The most segments of all files together that are sealed: a terabyte of holes costs a job nothing, but every segment costs the manifest
+/// 64 bytes. This many are 256 TiB.
+const SEGMENTS_MAX: u64 = 1 << 24;
+
+/// Seals what changed in a view; the objects are in `to` afterwards.
+pub fn seal(view: &View, to: &Area, random: &dyn Random) -> Result<Outputs, Error> {
+    let tree = view.tree();
+    let mut sealing = Sealing {
+        view,
+        tree: &tree,
+        to,
+        random,
+        outputs: Outputs::default(),
+        moved: BTreeSet::new(),
+        linked: BTreeMap::new(),
+        segments: 0,
+    };
+    sealing.find_moved(ROOT, &mut Vec::new(), false)?;
+    sealing.visit(ROOT, Vec::new(), false)?;
+    sealing.whiteouts();
+    let mut outputs = sealing.outputs;
+    with_parents(&tree, &mut outputs.entries)?;
+    Ok(outputs)
+}
+
+struct Sealing<'a> {
+    view: &'a View,
+    tree: &'a Tree,
+    to: &'a Area,
+    random: &'a dyn Random,
+    outputs: Outputs,
+    /// Files with several names, one of which is not where the lower layers have it.
+    moved: BTreeSet<Ino>,
+    /// Nodes that were written already, with the path under which they were.
+    linked: BTreeMap<Ino, Vec<u8>>,
+    segments: u64,
+}
+
+impl Sealing<'_> {
+    /// A name of a file can only be written together with all others: a manifest's hard link names a file of the same manifest.
+    fn find_moved(&mut self, ino: Ino, path: &mut Vec<u8>, inside_new: bool) -> Result<(), Error> {
+        let node = self.tree.node(ino)?;
+        let is_new = inside_new || !node.is_from(path);
+        if is_new && node.names.len() > 1 {
+            self.moved.insert(ino);
+        }
+        if let Kind::Directory(children) = &node.kind {
+            for (name, child) in children {
+                let len = path.len();
+                *path = join(path, name);
+                self.find_moved(*child, path, is_new)?;
+                path.truncate(len);
+            }
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, ino: Ino, path: Vec<u8>, inside_new: bool) -> Result<(), Error> {
+        let node = self.tree.node(ino)?;
+        let is_new = inside_new || !node.is_from(&path);
+        if is_new || node.dirty || self.moved.contains(&ino) {
+            let kind = self.kind(ino, &path, is_new)?;
+            let entry = entry(self.tree, ino, path.clone(), kind)?;
+            self.outputs.entries.push(entry);
+        }
+        if let Kind::Directory(children) = &node.kind {
+            for (name, child) in children {
+                self.visit(*child, join(&path, name), is_new)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&mut self, ino: Ino, path: &[u8], is_new: bool) -> Result<EntryKind, Error> {
+        if let Some(first) = self.linked.get(&ino) {
+            return Ok(EntryKind::Link { to: first.clone() });
+        }
+        Ok(match &self.tree.node(ino)?.kind {
+            // An opaque directory hides whatever the lower layers have at its place.
+            Kind::Directory(_) => EntryKind::Directory { opaque: is_new },
+            Kind::Symlink(target) => EntryKind::Symlink {
+                target: target.clone(),
+            },
+            Kind::File(content) => {
+                self.linked.insert(ino, path.to_vec());
+                self.outputs.files += 1;
+                self.outputs.bytes += content.len();
+                EntryKind::File {
+                    len: content.len(),
+                    segments: self.segments(content)?,
+                }
+            }
+        })
+    }
+
+    fn segments(&mut self, content: &Content) -> Result<Vec<SegmentRef>, Error> {
+        let len = content.len();
+        let count = len.div_ceil(SEGMENT_MAX as u64);
+        self.segments += count;
+        if self.segments > SEGMENTS_MAX {
+            return Err(Error::TooLarge);
+        }
+        let mut buffer = Vec::new();
+        (0..count)
+            .map(|index| {
+                let start = index * SEGMENT_MAX as u64;
+                let size = (len - start).min(SEGMENT_MAX as u64) as u32;
+                match content.sealing(index as usize, size) {
+                    Todo::Same(reference) => Ok(reference),
+                    Todo::Zero => Ok(SegmentRef::zero(size)),
+                    Todo::Changed => {
+                        content.read(self.view.store(), start, size as usize, &mut buffer)?;
+                        seal_one(&buffer, self.to, self.random)
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// What the lower layers have and the session does not have any more. What is below something gone or replaced is gone with it.
+    fn whiteouts(&mut self) {
+        let mut hidden: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut gone = Vec::new();
+        let replaced: BTreeSet<&[u8]> = (self.outputs.entries.iter())
+            .filter(|entry| !matches!(entry.kind, EntryKind::Directory { opaque: false }))
+            .map(|entry| entry.path.as_slice())
+            .collect();
+        for path in self.view.lower() {
+            // By path, what is below a directory does not follow it directly: "a", "a.b", "a/b".
+            if above(path).any(|above| hidden.contains(above)) {
+                continue;
+            }
+            if replaced.contains(&**path) {
+                hidden.insert(path);
+            } else if self.tree.resolve(path).is_err() {
+                hidden.insert(path);
+                gone.push(path.to_vec());
+            }
+        }
+        self.outputs
+            .entries
+            .extend(gone.into_iter().map(|path| Entry {
+                path,
+                kind: EntryKind::Whiteout,
+                mode: 0,
+                mtime_ns: 0,
+                xattrs: Vec::new(),
+            }));
+    }
+}
+
+/// Seals one segment's plaintext under a fresh key and stores it. All zeros need no object.
+fn seal_one(plaintext: &[u8], to: &Area, random: &dyn Random) -> Result<SegmentRef, Error> {
+    let len = plaintext.len() as u32;
+    if plaintext.iter().all(|byte| *byte == 0) {
+        return Ok(SegmentRef::zero(len));
+    }
+    let sealed = seal_segment(SegmentKey::generate(random)?, plaintext)?;
+    to.put(sealed.id, &sealed.bytes)?;
+    Ok(SegmentRef {
+        object: Some(sealed.id),
+        len,
+        key: sealed.key,
+    })
+}
+
+/// A manifest has the directories above each of its entries, and its root even if there is nothing else.
+fn with_parents(tree: &Tree, entries: &mut Vec<Entry>) -> Answer<()> {
+    let known: BTreeSet<&[u8]> = entries.iter().map(|entry| entry.path.as_slice()).collect();
+    let needed = known.iter().flat_map(|path| above(path));
+    let missing: BTreeSet<Vec<u8>> = needed
+        .chain([&b""[..]])
+        .filter(|path| !known.contains(path))
+        .map(<[u8]>::to_vec)
+        .collect();
+    for path in missing {
+        let ino = tree.resolve(&path)?;
+        let kind = EntryKind::Directory { opaque: false };
+        entries.push(entry(tree, ino, path, kind)?);
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(())
+}
+
+/// The paths of the directories above a path, but for the root.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(slash, _)| &path[..slash])
+}
+
+fn entry(tree: &Tree, ino: Ino, path: Vec<u8>, kind: EntryKind) -> Answer<Entry> {
+    let node = tree.node(ino)?;
+    let xattrs = node
+        .xattrs
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Ok(Entry {
+        path,
+        kind,
+        mode: node.mode,
+        mtime_ns: node.mtime,
+        xattrs,
+    })
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() {
+        name.to_vec()
+    } else {
+        [path, name].join(&b'/')
+    }
+}

@@ -1,0 +1,542 @@
+//! The bytes of one file: sealed blocks below, the session's own blocks on top.
+//!
+//! Copying up is by block, not by file: a write of one byte to a sealed file of a terabyte costs one block. Below `lower_len` a block
+//! that was not changed shows the sealed bytes; above it, zeros. So a file that shrinks and grows again shows zeros, never old bytes.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use nix::errno::Errno;
+use safelight_seal::{
+    manifest::SegmentRef,
+    segment::{BLOCK, SEGMENT_MAX},
+};
+
+use crate::{
+    lower::{LowerFile, Segments, Unreadable},
+    tree::Answer,
+    upper::{Slot, Upper},
+};
+
+/// The largest file: 16 TiB, as ext4 has it. A hole costs a manifest 64 bytes for every 16 MiB.
+const SIZE_MAX: u64 = 1 << 44;
+
+/// Blocks of a segment.
+const PER_SEGMENT: u64 = (SEGMENT_MAX / BLOCK) as u64;
+
+/// Where a view's bytes come from and go to.
+#[derive(Debug)]
+pub struct Store {
+    /// Sealed segments.
+    pub segments: Segments,
+    /// The session's own blocks; none in a view that only reads.
+    pub upper: Option<Upper>,
+    files: AtomicU64,
+}
+
+impl Store {
+    /// A store over sealed segments, with or without a place for the session's own blocks.
+    pub fn new(segments: Segments, upper: Option<Upper>) -> Self {
+        Self {
+            segments,
+            upper,
+            files: AtomicU64::new(0),
+        }
+    }
+
+    /// A number for a file, unique within the store: it is bound into every block of the file's.
+    pub(crate) fn file_number(&self) -> u64 {
+        self.files.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The bytes of one file.
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// Binds the file's own blocks to it; unique within the store.
+    id: u64,
+    blocks: RwLock<Blocks>,
+}
+
+#[derive(Debug, Default)]
+struct Blocks {
+    len: u64,
+    lower: Option<LowerFile>,
+    /// Sealed bytes from here on are hidden.
+    lower_len: u64,
+    changed: BTreeMap<u64, Changed>,
+    /// Bytes that are stored for what is shown, here or in sealed segments.
+    stored: u64,
+}
+
+#[derive(Debug)]
+enum Changed {
+    Written(Slot),
+    Zero,
+}
+
+/// What a range of a file consists of, for `SEEK_DATA` and for sealing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Bytes that somebody wrote.
+    Data,
+    /// Nothing but zeros, not stored.
+    Hole,
+}
+
+/// What sealing has to do for one segment of a file.
+pub(crate) enum Sealing {
+    /// Nothing: it is as it was sealed.
+    Same(SegmentRef),
+    /// Nothing: it is all zero.
+    Zero,
+    /// Read it and seal it.
+    Changed,
+}
+
+impl Blocks {
+    fn new(lower: LowerFile) -> Self {
+        let mut blocks = Self {
+            len: lower.len,
+            lower_len: lower.len,
+            lower: Some(lower),
+            ..Self::default()
+        };
+        blocks.count();
+        blocks
+    }
+
+    /// Sealed bytes that would show in a block if it were not changed.
+    fn lower_at(&self, index: u64) -> u64 {
+        let Some(lower) = &self.lower else { return 0 };
+        let reference = usize::try_from(index / PER_SEGMENT)
+            .ok()
+            .and_then(|segment| lower.segments.get(segment));
+        match reference {
+            Some(reference) if reference.object.is_some() => {
+                let start = index * BLOCK as u64;
+                self.lower_len.saturating_sub(start).min(BLOCK as u64)
+            }
+            _ => 0,
+        }
+    }
+
+    fn stored_at(&self, index: u64) -> u64 {
+        match self.changed.get(&index) {
+            Some(Changed::Written(slot)) => slot.len as u64,
+            Some(Changed::Zero) => 0,
+            None => self.lower_at(index),
+        }
+    }
+
+    /// Sets what was changed of a block; answers what it was.
+    fn set(&mut self, index: u64, changed: Option<Changed>) -> Option<Changed> {
+        self.stored -= self.stored_at(index);
+        let old = match changed {
+            Some(changed) => self.changed.insert(index, changed),
+            None => self.changed.remove(&index),
+        };
+        self.stored += self.stored_at(index);
+        old
+    }
+
+    fn count(&mut self) {
+        let segments = self.lower.iter().flat_map(|lower| lower.segments.iter());
+        let visible = segments.enumerate().map(|(index, reference)| {
+            let start = index as u64 * SEGMENT_MAX as u64;
+            let visible = self.lower_len.saturating_sub(start);
+            match reference.object {
+                Some(_) => visible.min(reference.len.into()),
+                None => 0,
+            }
+        });
+        let lower: u64 = visible.sum();
+        let hidden: u64 = self.changed.keys().map(|index| self.lower_at(*index)).sum();
+        let own: u64 = self
+            .changed
+            .keys()
+            .map(|index| self.stored_at(*index))
+            .sum();
+        self.stored = lower - hidden + own;
+    }
+
+    /// What a block is, and the first block after it that may be something else.
+    fn run(&self, index: u64) -> (Part, u64) {
+        let next = self.changed.range(index..).next();
+        let next_index = match next {
+            Some((at, Changed::Written(_))) if *at == index => return (Part::Data, index + 1),
+            Some((at, Changed::Zero)) if *at == index => return (Part::Hole, index + 1),
+            Some((at, _)) => *at,
+            None => u64::MAX,
+        };
+        let end = self.lower_len.div_ceil(BLOCK as u64);
+        if index >= end {
+            return (Part::Hole, next_index);
+        }
+        let border = (index / PER_SEGMENT + 1) * PER_SEGMENT;
+        let stop = next_index.min(border).min(end);
+        if self.lower_at(index) > 0 {
+            (Part::Data, stop)
+        } else {
+            (Part::Hole, stop)
+        }
+    }
+}
+
+impl Content {
+    /// An empty file.
+    pub(crate) fn empty(id: u64) -> Self {
+        Self {
+            id,
+            blocks: RwLock::default(),
+        }
+    }
+
+    /// A sealed file.
+    pub(crate) fn sealed(id: u64, lower: LowerFile) -> Self {
+        Self {
+            id,
+            blocks: RwLock::new(Blocks::new(lower)),
+        }
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, Blocks> {
+        self.blocks.read().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn exclusive(&self) -> RwLockWriteGuard<'_, Blocks> {
+        self.blocks.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.shared().len
+    }
+
+    /// Bytes that are stored for it, as `stat` counts them.
+    pub(crate) fn stored(&self) -> u64 {
+        self.shared().stored
+    }
+
+    /// What sealing the segment of this index and length has to do.
+    pub(crate) fn sealing(&self, index: usize, len: u32) -> Sealing {
+        let blocks = self.shared();
+        let first = index as u64 * PER_SEGMENT;
+        let end = first + u64::from(len).div_ceil(BLOCK as u64);
+        let lower = blocks.lower.as_ref();
+        if let Some(reference) = lower.and_then(|lower| lower.segments.get(index)) {
+            let untouched = blocks.changed.range(first..end).next().is_none();
+            let shown = first * BLOCK as u64 + u64::from(len) <= blocks.lower_len;
+            if untouched && shown && reference.len == len {
+                return Sealing::Same(reference.clone());
+            }
+        }
+        let mut at = first;
+        while at < end {
+            match blocks.run(at) {
+                (Part::Data, _) => return Sealing::Changed,
+                (Part::Hole, next) => at = next,
+            }
+        }
+        Sealing::Zero
+    }
+
+    /// Reads up to `len` bytes at `offset` into `out`, which is cleared first; fewer at the end of the file.
+    pub(crate) fn read(
+        &self,
+        store: &Store,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Unreadable> {
+        let blocks = self.shared();
+        out.clear();
+        let end = offset.saturating_add(len as u64).min(blocks.len);
+        if offset >= end {
+            return Ok(());
+        }
+        // Whole blocks are decrypted where the answer lies; what was not asked for is cut off afterwards.
+        let head = (offset % BLOCK as u64) as usize;
+        let start = offset - head as u64;
+        let stop = end.next_multiple_of(BLOCK as u64).min(blocks.len);
+        out.resize((stop - start) as usize, 0);
+        self.fill(&blocks, store, start, out)?;
+        out.truncate((end - start) as usize);
+        if head > 0 {
+            out.drain(..head);
+        }
+        Ok(())
+    }
+
+    /// Fills `out` from `start`, a block border, with the file's bytes; `out` is zeros and ends at a block border or the end of file.
+    fn fill(
+        &self,
+        blocks: &Blocks,
+        store: &Store,
+        start: u64,
+        out: &mut [u8],
+    ) -> Result<(), Unreadable> {
+        let first = start / BLOCK as u64;
+        let count = out.len().div_ceil(BLOCK) as u64;
+        let mut at = 0;
+        while at < count {
+            let from = at as usize * BLOCK;
+            let to = out.len().min(from + BLOCK);
+            match blocks.changed.get(&(first + at)) {
+                Some(Changed::Zero) => {}
+                Some(Changed::Written(slot)) => {
+                    let upper = store.upper.as_ref().ok_or(Unreadable::Failed(Errno::EIO))?;
+                    // A block that reaches past a later truncation was cut then; it is never longer than what may be shown.
+                    let upto = to.min(from + slot.len);
+                    upper
+                        .read(self.id, first + at, slot, &mut out[from..upto])
+                        .map_err(Unreadable::Failed)?;
+                }
+                None => {
+                    let next = blocks
+                        .changed
+                        .range(first + at..)
+                        .next()
+                        .map_or(u64::MAX, |(index, _)| *index);
+                    let run = next.min(first + count) - (first + at);
+                    self.fill_lower(blocks, store, first + at, &mut out[from..], run)?;
+                    at += run;
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    fn fill_lower(
+        &self,
+        blocks: &Blocks,
+        store: &Store,
+        first: u64,
+        out: &mut [u8],
+        run: u64,
+    ) -> Result<(), Unreadable> {
+        let Some(lower) = &blocks.lower else {
+            return Ok(());
+        };
+        let start = first * BLOCK as u64;
+        let wanted = (run * BLOCK as u64).min(out.len() as u64);
+        let visible = blocks.lower_len.saturating_sub(start).min(wanted);
+        if visible == 0 {
+            return Ok(());
+        }
+        // The sealed file's last block may be longer than what is still visible of it: read it whole, then hide the rest.
+        let readable = visible
+            .next_multiple_of(BLOCK as u64)
+            .min(lower.len - start);
+        if readable <= out.len() as u64 {
+            store
+                .segments
+                .read(lower, start, &mut out[..readable as usize])?;
+            out[visible as usize..readable as usize].fill(0);
+        } else {
+            let mut whole = vec![0; readable as usize];
+            store.segments.read(lower, start, &mut whole)?;
+            out[..visible as usize].copy_from_slice(&whole[..visible as usize]);
+        }
+        Ok(())
+    }
+
+    /// Writes `data` at `offset`.
+    pub(crate) fn write(&self, store: &Store, offset: u64, data: &[u8]) -> Result<(), Unreadable> {
+        let upper = store
+            .upper
+            .as_ref()
+            .ok_or(Unreadable::Failed(Errno::EROFS))?;
+        offset
+            .checked_add(data.len() as u64)
+            .filter(|end| *end <= SIZE_MAX)
+            .ok_or(Unreadable::Failed(Errno::EFBIG))?;
+        self.write_at(&mut self.exclusive(), store, upper, offset, data)
+    }
+
+    fn write_at(
+        &self,
+        blocks: &mut Blocks,
+        store: &Store,
+        upper: &Upper,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), Unreadable> {
+        let mut at = offset;
+        let mut rest = data;
+        let mut block = Vec::with_capacity(BLOCK);
+        while !rest.is_empty() {
+            let index = at / BLOCK as u64;
+            let within = (at % BLOCK as u64) as usize;
+            let (here, after) = rest.split_at(rest.len().min(BLOCK - within));
+            let valid = Self::valid(blocks, index);
+            block.clear();
+            if within > 0 || here.len() < valid {
+                block.resize(valid, 0);
+                self.fill(blocks, store, index * BLOCK as u64, &mut block)?;
+            }
+            block.resize(block.len().max(within + here.len()), 0);
+            block[within..within + here.len()].copy_from_slice(here);
+            self.put(blocks, upper, index, &mut block)
+                .map_err(Unreadable::Failed)?;
+            at += here.len() as u64;
+            blocks.len = blocks.len.max(at);
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Sets the length.
+    pub(crate) fn truncate(&self, store: &Store, len: u64) -> Result<(), Unreadable> {
+        if len > SIZE_MAX {
+            return Err(Unreadable::Failed(Errno::EFBIG));
+        }
+        let upper = store
+            .upper
+            .as_ref()
+            .ok_or(Unreadable::Failed(Errno::EROFS))?;
+        let mut blocks = self.exclusive();
+        if len < blocks.len {
+            self.cut(&mut blocks, store, upper, len)?;
+        }
+        blocks.len = len;
+        Ok(())
+    }
+
+    fn cut(
+        &self,
+        blocks: &mut Blocks,
+        store: &Store,
+        upper: &Upper,
+        len: u64,
+    ) -> Result<(), Unreadable> {
+        let keep = len.div_ceil(BLOCK as u64);
+        for (_, changed) in blocks.changed.split_off(&keep) {
+            if let Changed::Written(slot) = changed {
+                upper.release(&slot);
+            }
+        }
+        let tail = (len % BLOCK as u64) as usize;
+        let last = len / BLOCK as u64;
+        let longer =
+            matches!(blocks.changed.get(&last), Some(Changed::Written(slot)) if slot.len > tail);
+        if tail > 0 && longer {
+            let mut block = vec![0; Self::valid(blocks, last)];
+            self.fill(blocks, store, last * BLOCK as u64, &mut block)?;
+            block.truncate(tail);
+            self.put(blocks, upper, last, &mut block)
+                .map_err(Unreadable::Failed)?;
+        }
+        blocks.lower_len = blocks.lower_len.min(len);
+        blocks.count();
+        Ok(())
+    }
+
+    /// Makes a range read as zeros, without changing the length (`FALLOC_FL_PUNCH_HOLE`).
+    pub(crate) fn punch(&self, store: &Store, offset: u64, len: u64) -> Result<(), Unreadable> {
+        let upper = store
+            .upper
+            .as_ref()
+            .ok_or(Unreadable::Failed(Errno::EROFS))?;
+        let mut blocks = self.exclusive();
+        let len_now = blocks.len;
+        let end = offset.saturating_add(len).min(len_now);
+        let mut at = offset;
+        while at < end {
+            let index = at / BLOCK as u64;
+            let (part, next) = blocks.run(index);
+            let stop = match part {
+                // Zeros already: go on where something else may be.
+                Part::Hole => next.saturating_mul(BLOCK as u64).min(end),
+                Part::Data => ((index + 1) * BLOCK as u64).min(end),
+            };
+            let whole = at.is_multiple_of(BLOCK as u64)
+                && (stop.is_multiple_of(BLOCK as u64) || stop == len_now);
+            match part {
+                Part::Hole => {}
+                Part::Data if whole => {
+                    let zero = (blocks.lower_at(index) > 0).then_some(Changed::Zero);
+                    if let Some(Changed::Written(slot)) = blocks.set(index, zero) {
+                        upper.release(&slot);
+                    }
+                }
+                Part::Data => {
+                    let zeros = vec![0; (stop - at) as usize];
+                    self.write_at(&mut blocks, store, upper, at, &zeros)?;
+                }
+            }
+            at = stop;
+        }
+        Ok(())
+    }
+
+    /// Grows the file to `len` at least, without storing anything (`fallocate`).
+    pub(crate) fn grow(&self, len: u64) -> Answer<()> {
+        if len > SIZE_MAX {
+            return Err(Errno::EFBIG);
+        }
+        let mut blocks = self.exclusive();
+        blocks.len = blocks.len.max(len);
+        Ok(())
+    }
+
+    /// The next offset at or after `offset` where a part of the wanted kind begins. Beyond the end: `ENXIO`.
+    pub(crate) fn seek(&self, offset: u64, wanted: &Part) -> Answer<u64> {
+        let blocks = self.shared();
+        if offset >= blocks.len {
+            return Err(Errno::ENXIO);
+        }
+        let mut index = offset / BLOCK as u64;
+        while index.saturating_mul(BLOCK as u64) < blocks.len {
+            let (part, next) = blocks.run(index);
+            if part == *wanted {
+                return Ok(offset.max(index * BLOCK as u64));
+            }
+            index = next;
+        }
+        // Every file ends in a hole of length zero (lseek(2)).
+        if *wanted == Part::Hole {
+            Ok(blocks.len)
+        } else {
+            Err(Errno::ENXIO)
+        }
+    }
+
+    /// How many bytes of a block are not beyond the end of the file.
+    fn valid(blocks: &Blocks, index: u64) -> usize {
+        blocks
+            .len
+            .saturating_sub(index * BLOCK as u64)
+            .min(BLOCK as u64) as usize
+    }
+
+    fn put(&self, blocks: &mut Blocks, upper: &Upper, index: u64, block: &mut [u8]) -> Answer<()> {
+        let old = match blocks.changed.get(&index) {
+            Some(Changed::Written(slot)) => Some(slot),
+            _ => None,
+        };
+        let slot = upper.write(self.id, index, block, old)?;
+        blocks.set(index, Some(Changed::Written(slot)));
+        Ok(())
+    }
+
+    /// Gives every slot back; the file is gone.
+    pub(crate) fn discard(&self, store: &Store) {
+        let mut blocks = self.exclusive();
+        for changed in std::mem::take(&mut blocks.changed).into_values() {
+            if let (Changed::Written(slot), Some(upper)) = (changed, &store.upper) {
+                upper.release(&slot);
+            }
+        }
+        *blocks = Blocks::default();
+    }
+}
+
+/// Shared by handles and the tree.
+pub(crate) type SharedContent = Arc<Content>;

@@ -1,0 +1,84 @@
+//! Between the words of `fuser` and ours.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
+use nix::errno::Errno;
+
+use crate::view::{Now, OpenMode, What};
+
+/// Node number 0 with a lifetime is how FUSE says "not there, and you may remember it".
+pub(super) fn absent() -> FileAttr {
+    let never = UNIX_EPOCH;
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: never,
+        mtime: never,
+        ctime: never,
+        crtime: never,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 512,
+        flags: 0,
+    }
+}
+
+pub(super) fn kind(what: What) -> FileType {
+    match what {
+        What::Directory => FileType::Directory,
+        What::File => FileType::RegularFile,
+        What::Symlink => FileType::Symlink,
+    }
+}
+
+pub(super) fn time(nanoseconds: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanoseconds.unsigned_abs());
+    if nanoseconds >= 0 {
+        UNIX_EPOCH + distance
+    } else {
+        UNIX_EPOCH - distance
+    }
+}
+
+pub(super) fn nanoseconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanoseconds| -nanoseconds)
+        }
+    }
+}
+
+pub(super) fn moment(time: TimeOrNow) -> Result<i64, Now> {
+    match time {
+        TimeOrNow::SpecificTime(time) => Ok(nanoseconds(time)),
+        TimeOrNow::Now => Err(Now),
+    }
+}
+
+pub(super) fn mode_of(flags: i32) -> OpenMode {
+    match OpenFlags(flags).acc_mode() {
+        OpenAccMode::O_RDONLY => OpenMode {
+            read: true,
+            write: false,
+        },
+        OpenAccMode::O_WRONLY => OpenMode {
+            read: false,
+            write: true,
+        },
+        OpenAccMode::O_RDWR => OpenMode {
+            read: true,
+            write: true,
+        },
+    }
+}
+
+pub(super) fn code(errno: Errno) -> fuser::Errno {
+    fuser::Errno::from_i32(errno as i32)
+}

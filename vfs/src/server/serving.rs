@@ -1,0 +1,303 @@
+//! The views of one session, from their first mount to the sealed result.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use safelight_channel::Channel;
+use safelight_policies::{
+    cause::Cause,
+    central::Judge,
+    event::{Access, Op, Verdict},
+    id::ObjectId,
+};
+use safelight_seal::{
+    blob::Purpose,
+    job_key::JobKey,
+    manifest::{Kind, Manifest, Tree as ManifestTree},
+    random::Random,
+    working::WorkingKey,
+};
+
+use super::{Error, SealedLog};
+use crate::{
+    area::Area,
+    commit,
+    console::{Kept, carry},
+    content::Store,
+    fuse,
+    log::Log,
+    lower::Segments,
+    protocol::{Order, Sealed},
+    session::{Task, ToLauncher},
+    upper::Upper,
+    view::{Clock, Setup, View},
+};
+
+/// Event loops of one mount.
+const LOOPS: usize = 2;
+
+pub(super) struct Serving {
+    views: Vec<Arc<View>>,
+    store: Arc<Store>,
+    log: Arc<SealedLog>,
+    clock: Clock,
+    ends: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
+    started: usize,
+    output: Arc<Kept>,
+    carriers: Vec<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Builds the views. Nothing is mounted yet.
+    pub(super) fn prepare(
+        order: &Order,
+        inputs: Manifest,
+        area: Area,
+        attempt: &Area,
+        log: Arc<SealedLog>,
+        random: &dyn Random,
+        clock: Clock,
+    ) -> Result<Self, Error> {
+        let upper = Upper::new(
+            working_file(attempt.root())?,
+            WorkingKey::generate(random)?,
+            order.quota,
+        );
+        let store = Arc::new(Store::new(Segments::new(area), Some(upper)));
+        let mut views = Vec::new();
+        for central in &order.central {
+            let tree = inputs
+                .trees
+                .iter()
+                .find(|tree| tree.path == central.path)
+                .ok_or(Error::DoesNotFit)?;
+            let setup = Setup {
+                central: central.path.clone(),
+                judge: Judge::for_grant(central)?,
+                writable: central.write,
+                owner: order.owner,
+                clock,
+            };
+            let view = View::of_layers(setup, &[&tree.entries], store.clone(), log.clone())?;
+            views.push(Arc::new(view));
+        }
+        let output = Arc::new(Kept::new(store.clone(), order.output));
+        Ok(Self {
+            views,
+            store,
+            log,
+            clock,
+            ends: Some(mpsc::channel()),
+            started: 0,
+            output,
+            carriers: Vec::new(),
+        })
+    }
+
+    /// Serves each view on its mount.
+    pub(super) fn start(&mut self, mounts: Vec<OwnedFd>) -> Result<(), Error> {
+        for (view, device) in self.views.iter().zip(mounts) {
+            let view = view.clone();
+            let end = self.ends.as_ref().map(|(end, _)| end.clone());
+            std::thread::Builder::new()
+                .name("view".to_owned())
+                .spawn(move || {
+                    let outcome = fuse::serve(view, device, LOOPS);
+                    if let Err(error) = outcome {
+                        tracing::warn!(%error, "a view ended early");
+                    }
+                    // Nobody may be waiting any more.
+                    let _ = end.map(|end| end.send(()));
+                })
+                .map_err(|source| Error::System {
+                    what: "start an event loop",
+                    source,
+                })?;
+            self.started += 1;
+        }
+        Ok(())
+    }
+
+    /// Gives the launcher the command. It is on the log before the launcher has it.
+    pub(super) fn hand_over(
+        &mut self,
+        launcher: &Channel,
+        order: &Order,
+        task: &Task,
+        shown: [OwnedFd; 2],
+    ) -> Result<(), Error> {
+        let failed = |what| move |source: std::io::Error| Error::System { what, source };
+        let mut ends = Vec::new();
+        for to in shown {
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+                .map_err(|errno| failed("make a pipe")(errno.into()))?;
+            let carrier = carry(
+                File::from(read),
+                File::from(to),
+                self.output.clone(),
+            )
+            .map_err(failed("carry the output"))?;
+            self.carriers.push(carrier);
+            ends.push(write);
+        }
+        let mut env: Vec<(Vec<u8>, Vec<u8>)> = order
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
+            .collect();
+        for (name, value) in &task.env {
+            env.retain(|(known, _)| known != name);
+            env.push((name.clone(), value.clone()));
+        }
+        self.log
+            .record(self.exec(task))
+            .map_err(|_| Error::DoesNotFit)?;
+        let run = ToLauncher::Run {
+            command: task.command.clone(),
+            directory: task.directory.clone(),
+            env,
+        };
+        launcher.send_with(&run, &[ends[0].as_fd(), ends[1].as_fd()])?;
+        Ok(())
+    }
+
+    fn exec(&self, task: &Task) -> Access {
+        let program = task.command.first().cloned().unwrap_or_default();
+        let arguments = task.command.get(1..).unwrap_or_default().join(&0);
+        Access {
+            at: (self.clock)(),
+            pid: 0,
+            comm: String::new(),
+            op: Op::Exec,
+            path: program,
+            to: Some(arguments),
+            verdict: Verdict::Allowed,
+            bytes: 0,
+        }
+    }
+
+    /// Waits until the kernel has let go of every mount, so that no write is under way. Answers a worse cause if a write failed.
+    pub(super) fn finish(&mut self, limit: Duration) -> Result<Option<Cause>, Error> {
+        let until = Instant::now() + limit;
+        if let Some((end, ended)) = self.ends.take() {
+            drop(end);
+            for _ in 0..self.started {
+                let wait = until.saturating_duration_since(Instant::now());
+                ended.recv_timeout(wait).map_err(|_| Error::StillInUse)?;
+            }
+        }
+        for carrier in self.carriers.drain(..) {
+            carrier.join().map_err(|_| Error::StillInUse)?;
+        }
+        for view in &self.views {
+            view.close_all();
+        }
+        let poisoned = self.store.upper.as_ref().is_some_and(Upper::is_poisoned);
+        Ok(poisoned.then_some(Cause::Poisoned))
+    }
+
+    /// Looks for every expected output; a missing one is on the log, and is the cause of the failure.
+    pub(super) fn expected(&self, task: &Task, log: &SealedLog) -> Result<Option<Cause>, Error> {
+        let mut missing = false;
+        for path in &task.expect {
+            if self.views.iter().any(|view| has_output(view, path)) {
+                continue;
+            }
+            missing = true;
+            let access = Access {
+                at: (self.clock)(),
+                pid: 0,
+                comm: "expected output".to_owned(),
+                op: Op::Lookup,
+                path: path.clone(),
+                to: None,
+                verdict: Verdict::Missing,
+                bytes: 0,
+            };
+            log.record(access).map_err(|_| Error::DoesNotFit)?;
+        }
+        Ok(missing.then_some(Cause::NoOutput))
+    }
+
+    /// Seals what the session changed, and its output.
+    pub(super) fn seal(
+        &self,
+        order: &Order,
+        key: &JobKey,
+        to: &Area,
+        cause: Cause,
+        random: &dyn Random,
+    ) -> Result<Sealed, Error> {
+        let (mut trees, mut files, mut bytes) = (Vec::new(), 0, 0);
+        for view in &self.views {
+            let outputs = commit::seal(view, to, random)?;
+            files += outputs.files;
+            bytes += outputs.bytes;
+            let path = view.central().clone();
+            trees.push(ManifestTree::new(path, outputs.entries));
+        }
+        trees.sort_by(|a, b| a.path.cmp(&b.path));
+        let kind = Kind::Result {
+            session: order.session,
+            attempt: order.attempt,
+            fence: order.fence,
+        };
+        let manifest = Manifest {
+            job: order.job,
+            kind,
+            trees,
+        }
+        .sign_and_seal(&key.attest_key(), key, random)?;
+        let text = zeroize::Zeroizing::new(self.output.text());
+        let log = key.seal_blob(Purpose::TaskLog, order.job.as_bytes(), &text, random)?;
+        let sealed = Sealed {
+            manifest: name(&manifest),
+            log: name(&log),
+            files,
+            bytes,
+            cause,
+        };
+        to.put(sealed.manifest, &manifest)?;
+        to.put(sealed.log, &log)?;
+        Ok(sealed)
+    }
+}
+
+fn has_output(view: &View, path: &[u8]) -> bool {
+    let below = path
+        .strip_prefix(view.central().as_str().as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"/"));
+    below.is_some_and(|path| {
+        let tree = view.tree();
+        // What the client sent in is not an output, whatever its name.
+        tree.resolve(path)
+            .and_then(|ino| tree.node(ino))
+            .is_ok_and(|node| node.dirty || !node.is_from(path))
+    })
+}
+
+fn name(object: &[u8]) -> ObjectId {
+    ObjectId(*blake3::hash(object).as_bytes())
+}
+
+/// The working file has no name from the beginning: only this process can reach it, and it is gone with it.
+fn working_file(attempt: &Path) -> Result<File, Error> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |source| Error::System {
+        what: "make the working file",
+        source,
+    };
+    File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE)
+        .open(attempt)
+        .map_err(failed)
+}

@@ -1,0 +1,414 @@
+//! Open files: reading, writing, making durable, closing.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use nix::errno::Errno;
+use safelight_policies::{
+    central::Want,
+    event::{Op, Verdict},
+};
+
+use super::{Attributes, Caller, Stop, View, attributes::attributes};
+use crate::{
+    content::{Part, SharedContent},
+    lower::Unreadable,
+    tree::{Answer, Ino, Kind, ROOT},
+    upper::Upper,
+};
+
+/// What an open file may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// Something open.
+#[derive(Debug)]
+pub(crate) enum Handle {
+    /// A file.
+    File {
+        ino: Ino,
+        content: SharedContent,
+        access: Access,
+        /// The path at which it was opened.
+        path: Vec<u8>,
+        read: AtomicU64,
+        written: AtomicU64,
+        /// The first error of a write that nobody waited for; told once, at the next flush or sync.
+        failed: Mutex<Option<Errno>>,
+    },
+    /// A directory: the names that it had when it was last read from its beginning.
+    Directory { ino: Ino, names: Mutex<Listed> },
+}
+
+/// Names that an open directory holds on to, counted against what all of them together may hold.
+#[derive(Debug, Default)]
+pub(crate) struct Listed {
+    names: Arc<[Vec<u8>]>,
+    bytes: u64,
+    all: Arc<AtomicU64>,
+}
+
+/// What open directories may hold together, in bytes of this process's memory: a listing costs no byte of the quota.
+const LISTED_MAX: u64 = 256 << 20;
+
+impl Listed {
+    fn new(names: Arc<[Vec<u8>]>, all: &Arc<AtomicU64>, most: u64) -> Answer<Self> {
+        // Beside its bytes, a name has a vector and an allocation.
+        let bytes = names.iter().map(|name| 40 + name.len() as u64).sum();
+        let listed = Self {
+            names,
+            bytes,
+            all: all.clone(),
+        };
+        if all.fetch_add(bytes, Ordering::Relaxed) + bytes > most {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(listed)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl View {
+    pub(crate) fn content(&self, ino: Ino) -> Answer<SharedContent> {
+        match &self.tree().node(ino)?.kind {
+            Kind::File(content) => Ok(content.clone()),
+            Kind::Directory(_) => Err(Errno::EISDIR),
+            Kind::Symlink(_) => Err(Errno::ELOOP),
+        }
+    }
+
+    /// Opens a file. Each open is on the log before the caller has a descriptor.
+    pub(crate) fn open(&self, caller: Caller, ino: Ino, access: Access) -> Answer<u64> {
+        let path = self.tree().path(ino);
+        if access.read {
+            self.judge(caller, Op::OpenRead, &path, Want::Read)?;
+        }
+        if access.write {
+            self.judge(caller, Op::OpenWrite, &path, Want::Write)?;
+        }
+        let content = self.content(ino)?;
+        if access.read {
+            self.record(caller, Op::OpenRead, &path, None, Verdict::Allowed, 0)?;
+        }
+        if access.write {
+            self.record(caller, Op::OpenWrite, &path, None, Verdict::Allowed, 0)?;
+        }
+        self.hold(ino, content, access, path)
+    }
+
+    /// Creates a file and opens it.
+    pub(crate) fn create(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        access: Access,
+    ) -> Answer<(Attributes, u64)> {
+        let attributes = self.make_file(caller, parent, name, mode)?;
+        let path = self.tree().path_of(parent, name);
+        let number = self.hold(attributes.ino, self.content(attributes.ino)?, access, path)?;
+        Ok((attributes, number))
+    }
+
+    fn hold(&self, ino: Ino, content: SharedContent, access: Access, path: Vec<u8>) -> Answer<u64> {
+        let writes = access.write;
+        self.tree_mut().opened(ino, writes)?;
+        let (read, written, failed) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(None));
+        let added = self.add_handle(Handle::File {
+            ino,
+            content,
+            access,
+            path,
+            read,
+            written,
+            failed,
+        });
+        added.inspect_err(|_| self.let_go(ino, writes))
+    }
+
+    /// A handle on a node is gone.
+    fn let_go(&self, ino: Ino, writes: bool) {
+        let gone = self.tree_mut().closed(ino, writes);
+        self.give_back(gone);
+    }
+
+    /// Opens a directory. The list of its names is made when it is read.
+    pub(crate) fn open_directory(&self, caller: Caller, ino: Ino) -> Answer<u64> {
+        let path = self.tree().path(ino);
+        self.judge(caller, Op::List, &path, Want::Traverse)?;
+        let is_directory = self.tree().entries(ino).map(drop);
+        let outcome = is_directory.map_err(Stop::from);
+        self.noted(caller, Op::List, &path, None, outcome)?;
+        self.tree_mut().opened(ino, false)?;
+        let names = Mutex::default();
+        let added = self.add_handle(Handle::Directory { ino, names });
+        added.inspect_err(|_| self.let_go(ino, false))
+    }
+
+    /// Calls `each` with the entries of an open directory from `offset` on, until it answers that it has no room for one. It gets the
+    /// offset of the next entry and what the name is *now*: the kernel believes what it is told for as long as it likes, so a name
+    /// that is gone is left out and a name that is another file's is that file's. With `known` the kernel counts a look-up of each.
+    pub(crate) fn entries(
+        &self,
+        number: u64,
+        offset: u64,
+        known: bool,
+        mut each: impl FnMut(u64, &[u8], &Attributes) -> bool,
+    ) -> Answer<()> {
+        let handle = self.handle(number)?;
+        let Handle::Directory { ino, names } = &*handle else {
+            return Err(Errno::ENOTDIR);
+        };
+        if offset == 0 {
+            // Also what rewinddir(3) asks for.
+            let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+            *names = Listed::default();
+            *names = Listed::new(self.names(*ino)?, &self.listed, LISTED_MAX)?;
+        }
+        let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = names.names.clone();
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (index, name) in names.iter().enumerate().skip(from) {
+            let dots = name == b"." || name == b"..";
+            let Ok(of) = self.entry(*ino, name, known && !dots) else {
+                continue;
+            };
+            if each(index as u64 + 1, name, &of) {
+                continue;
+            }
+            if known && !dots {
+                self.forget(of.ino, 1);
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, directory: Ino, name: &[u8], known: bool) -> Answer<Attributes> {
+        let mut tree = self.tree_mut();
+        let ino = match name {
+            b"." => directory,
+            b".." => {
+                let names = &tree.node(directory)?.names;
+                names.first().map_or(ROOT, |(parent, _)| *parent)
+            }
+            name => tree.child(directory, name)?,
+        };
+        if known {
+            tree.looked_up(ino);
+        }
+        attributes(&tree, ino)
+    }
+
+    /// Reads into `out`; short only at the end of the file.
+    pub(crate) fn read(
+        &self,
+        caller: Caller,
+        number: u64,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Answer<()> {
+        let handle = self.handle(number)?;
+        let Handle::File {
+            content,
+            path,
+            read,
+            ..
+        } = &*handle
+        else {
+            return Err(Errno::EISDIR);
+        };
+        content
+            .read(self.store(), offset, len, out)
+            .map_err(|why| self.unreadable(caller, Op::OpenRead, path, why))?;
+        read.fetch_add(out.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(crate) fn write(
+        &self,
+        caller: Caller,
+        number: u64,
+        offset: u64,
+        data: &[u8],
+    ) -> Answer<()> {
+        let handle = self.handle(number)?;
+        let Handle::File {
+            ino,
+            content,
+            access,
+            path,
+            written,
+            failed,
+            ..
+        } = &*handle
+        else {
+            return Err(Errno::EISDIR);
+        };
+        if !access.write {
+            return Err(Errno::EBADF);
+        }
+        if let Err(why) = content.write(self.store(), offset, data) {
+            self.spoil();
+            let errno = self.unreadable(caller, Op::OpenWrite, path, why);
+            failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(errno);
+            return Err(errno);
+        }
+        written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        let now = self.now();
+        let mut tree = self.tree_mut();
+        let node = tree.node_mut(*ino)?;
+        (node.mtime, node.ctime, node.dirty) = (now, now, true);
+        Ok(())
+    }
+
+    /// The first failure of a write that nobody has been told of yet.
+    pub(crate) fn flush(&self, number: u64) -> Answer<()> {
+        match &*self.handle(number)? {
+            Handle::File { failed, .. } => failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+                .map_or(Ok(()), Err),
+            Handle::Directory { .. } => Ok(()),
+        }
+    }
+
+    /// Within an attempt there is nothing to make durable: what a crash leaves is never read again (see the upper). So a sync is the
+    /// answer whether every write so far arrived.
+    pub(crate) fn sync(&self, number: u64) -> Answer<()> {
+        self.flush(number)?;
+        match &self.store().upper {
+            Some(upper) if upper.is_poisoned() => Err(Errno::EIO),
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes. What was read and written is on the log afterwards.
+    pub(crate) fn close(&self, caller: Caller, number: u64) -> Answer<()> {
+        let handle = self.take_handle(number)?;
+        let (ino, writes) = match &*handle {
+            Handle::File { ino, access, .. } => (*ino, access.write),
+            Handle::Directory { ino, .. } => (*ino, false),
+        };
+        self.let_go(ino, writes);
+        let Handle::File {
+            access,
+            path,
+            read,
+            written,
+            ..
+        } = &*handle
+        else {
+            return Ok(());
+        };
+        let summary = |op, bytes: &AtomicU64| {
+            let bytes = bytes.load(Ordering::Relaxed);
+            self.record(caller, op, path, None, Verdict::Allowed, bytes)
+        };
+        if access.read {
+            summary(Op::CloseRead, read)?;
+        }
+        if access.write {
+            summary(Op::CloseWrite, written)?;
+        }
+        Ok(())
+    }
+
+    /// `fallocate`: plain and `KEEP_SIZE` promise space that the quota already guards; `PUNCH_HOLE` makes zeros.
+    pub(crate) fn allocate(
+        &self,
+        caller: Caller,
+        number: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Answer<()> {
+        let handle = self.handle(number)?;
+        let Handle::File {
+            ino,
+            content,
+            access,
+            path,
+            ..
+        } = &*handle
+        else {
+            return Err(Errno::ENODEV);
+        };
+        if !access.write {
+            return Err(Errno::EBADF);
+        }
+        let done = match mode {
+            0 => content
+                .grow(offset.saturating_add(len))
+                .map_err(Unreadable::Failed),
+            libc::FALLOC_FL_KEEP_SIZE => Ok(()),
+            mode if mode == libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE => {
+                content.punch(self.store(), offset, len)
+            }
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        done.map_err(|why| self.unreadable(caller, Op::Setattr, path, why))?;
+        let now = self.now();
+        let mut tree = self.tree_mut();
+        let node = tree.node_mut(*ino)?;
+        (node.mtime, node.ctime, node.dirty) = (now, now, true);
+        Ok(())
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE`. While somebody may write, the kernel keeps pages that we have not seen, and does not send them
+    /// first: then where the holes are is not known, and `EINVAL` makes programs read everything instead (lseek(2)).
+    pub(crate) fn seek(&self, number: u64, offset: u64, part: &Part) -> Answer<u64> {
+        match &*self.handle(number)? {
+            Handle::File { ino, .. } if self.tree().node(*ino)?.is_being_written() => {
+                Err(Errno::EINVAL)
+            }
+            Handle::File { content, .. } => content.seek(offset, part),
+            Handle::Directory { .. } => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Quota and use of the session in bytes, and the number of nodes. What other clients hold does not show.
+    pub(crate) fn space(&self) -> (u64, u64, u64) {
+        let (quota, used) = self.store().upper.as_ref().map_or((0, 0), Upper::space);
+        (quota, used, self.tree().len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_hold_a_bounded_memory_and_give_it_back() {
+        let all = Arc::new(AtomicU64::new(0));
+        let names = || -> Arc<[Vec<u8>]> { vec![vec![b'n'; 60]; 10].into() };
+        let first = Listed::new(names(), &all, 2000).unwrap();
+        let second = Listed::new(names(), &all, 2000).unwrap();
+        assert_eq!(Listed::new(names(), &all, 2000).err(), Some(Errno::ENOMEM));
+        assert_eq!(
+            all.load(Ordering::Relaxed),
+            2000,
+            "what was refused is not counted"
+        );
+        drop(first);
+        let third = Listed::new(names(), &all, 2000).unwrap();
+        drop((second, third));
+        assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+}
