@@ -1,12 +1,20 @@
 //! End to end: every test here starts the real binary, as a user would, and looks at what comes out of it.
 //!
 //! Tests run side by side. Each has its own temporary directory and its own `--state`, and touches no process that it did not start.
+#![allow(
+    clippy::print_stdout,
+    clippy::too_many_lines,
+    clippy::unusual_byte_groupings,
+    reason = "a skipped test says so on standard output; a search reads top to bottom; seeds are words"
+)]
 
 #[path = "e2e/harness.rs"]
 mod harness;
 
 #[path = "e2e/architecture.rs"]
 mod architecture;
+#[path = "e2e/attacks.rs"]
+mod attacks;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/commands.rs"]
@@ -19,6 +27,8 @@ mod faults;
 mod frames;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/lacking.rs"]
+mod lacking;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/rootless.rs"]

@@ -72,12 +72,14 @@ impl Ending {
     /// The session's end and what the view server says of it: the server may know worse, and what it could not seal is lost.
     fn of(cause: Cause, failed: Option<Failed>, sealed: Result<Sealed, Failure>) -> Self {
         // The cause holds all of it but a path of the host's.
-        let failure = failed.filter(|failed| !failed.path.is_empty()).map(|failed| {
-            Failure::new(
-                Kind::Environment,
-                format!("the command did not start: {failed}"),
-            )
-        });
+        let failure = failed
+            .filter(|failed| !failed.path.is_empty())
+            .map(|failed| {
+                Failure::new(
+                    Kind::Environment,
+                    format!("the command did not start: {failed}"),
+                )
+            });
         match sealed {
             Ok(sealed) => Self {
                 cause: sealed.cause.clone(),
@@ -288,9 +290,17 @@ impl Attempt<'_> {
             let refused = self.commit(ending, sealed)?;
             let (manifest, files, bytes) = (sealed.manifest.0, sealed.files, sealed.bytes);
             let Some(reason) = refused else {
-                let committed = Control::Committed { session, manifest, files, bytes };
+                let committed = Control::Committed {
+                    session,
+                    manifest,
+                    files,
+                    bytes,
+                };
                 let ended = Control::Ended { session, cause };
-                let noted = self.audit.note(committed).and_then(|()| self.audit.note(ended));
+                let noted = self
+                    .audit
+                    .note(committed)
+                    .and_then(|()| self.audit.note(ended));
                 return noted.or_else(|failure| {
                     terminal::complain(&failure);
                     Ok(())

@@ -139,10 +139,7 @@ impl Client<'_> {
             key.seal_blob(purpose, job.as_bytes(), bytes, random)
                 .or_fail(Kind::Internal)
         };
-        let recipe = store(
-            &area,
-            &blob(Purpose::Recipe, &recipe)?,
-        )?;
+        let recipe = store(&area, &blob(Purpose::Recipe, &recipe)?)?;
         let home = blob(
             Purpose::Home,
             &postcard::to_stdvec(&homeward(arguments)?).or_fail(Kind::Internal)?,
@@ -236,7 +233,7 @@ fn inputs(
         });
         trees.push(Tree {
             path: central.path.clone(),
-            entries: entries.or_fail(Kind::User)?,
+            entries: entries.map_err(|error| unpacked(&error))?,
         });
         files += last.files;
         bytes += last.bytes;
@@ -252,6 +249,14 @@ fn inputs(
         files,
         bytes,
     ))
+}
+
+fn unpacked(error: &pack::Error) -> Failure {
+    match error {
+        pack::Error::Store { .. } => Failure::from_error(Kind::Environment, error)
+            .hint("look at the space there, or name another place with --state DIR"),
+        _ => Failure::from_error(Kind::User, error),
+    }
 }
 
 fn recipe(arguments: &RunArgs) -> Result<Recipe, Failure> {

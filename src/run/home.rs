@@ -13,6 +13,7 @@ use std::{
 
 use safelight_policies::{cause::Cause, event::Control, id::JobId};
 use safelight_scheduler::AttemptState;
+use safelight_seal::manifest::EntryKind;
 
 use super::{
     arguments::HomeArgs,
@@ -72,7 +73,9 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
 /// How the attempt ended, which the ledger alone decides: a success is one that it accepted.
 fn ending(state: &State, arguments: &HomeArgs) -> Result<(bool, Cause), Failure> {
     let attempts = Books::open(state)?.attempts(arguments.agent.job)?;
-    let entry = attempts.iter().find(|entry| entry.attempt == arguments.attempt);
+    let entry = attempts
+        .iter()
+        .find(|entry| entry.attempt == arguments.attempt);
     let committed = entry.is_some_and(|entry| entry.state == AttemptState::Committed);
     let cause = entry.and_then(|entry| entry.cause.clone());
     Ok((committed, cause.unwrap_or(Cause::NodeLost)))
@@ -95,7 +98,9 @@ fn say(opened: &OpenedJob, wrote_nothing: bool, delivered: &Delivered, summary: 
     }
     for path in &delivered.leading_out {
         let path = terminal::shown(path.as_os_str().as_bytes());
-        terminal::say(format!("{job}: {path} is a link that leads out of its directory; not stored"));
+        terminal::say(format!(
+            "{job}: {path} is a link that leads out of its directory; not stored"
+        ));
     }
     if wrote_nothing {
         terminal::say(format!("{job}: the command wrote no file"));
@@ -131,7 +136,11 @@ fn say_json(
             .map(|(wanted, path)| (text(wanted), text(path)))
             .collect(),
         leading_out: delivered.leading_out.iter().map(text).collect(),
-        failed: delivered.failed.iter().map(|(path, _)| text(path)).collect(),
+        failed: delivered
+            .failed
+            .iter()
+            .map(|(path, _)| text(path))
+            .collect(),
         audit: summary,
     };
     terminal::say(serde_json::to_string(&said).or_fail(Kind::Internal)?);
@@ -146,6 +155,7 @@ fn conclude(opened: &OpenedJob, cause: &Cause, sealed: bool) -> Result<ExitCode,
     }
     let why = match cause {
         Cause::NotStarted { step, errno } => not_started(opened, step, *errno),
+        Cause::NotAuthentic => not_authentic(opened),
         other => other.to_string(),
     };
     let mut failure = Failure::new(Kind::JobFailed, format!("{job} failed: {why}"));
@@ -163,7 +173,10 @@ fn conclude(opened: &OpenedJob, cause: &Cause, sealed: bool) -> Result<ExitCode,
 fn not_started(opened: &OpenedJob, step: &str, errno: i32) -> String {
     let recipe = opened.recipe().ok();
     let what = match (step, &recipe) {
-        ("exec", Some(recipe)) => recipe.command.first().map(|program| ("the program", program)),
+        ("exec", Some(recipe)) => recipe
+            .command
+            .first()
+            .map(|program| ("the program", program)),
         ("directory", Some(recipe)) => Some(("the working directory", &recipe.directory)),
         _ => None,
     };
@@ -175,29 +188,68 @@ fn not_started(opened: &OpenedJob, step: &str, errno: i32) -> String {
     }
 }
 
+/// Which of the client's files were changed. Their objects are taken out of the area, so that the next job seals the files again.
+fn not_authentic(opened: &OpenedJob) -> String {
+    let Ok(inputs) = opened.inputs() else {
+        return "the sealed list of its inputs is not authentic".to_owned();
+    };
+    let mut changed = Vec::new();
+    for (tree, entry) in inputs
+        .trees
+        .iter()
+        .flat_map(|tree| tree.entries.iter().map(move |entry| (tree, entry)))
+    {
+        let EntryKind::File { segments, .. } = &entry.kind else {
+            continue;
+        };
+        let objects = segments.iter().filter_map(|segment| segment.object);
+        if objects
+            .filter(|object| opened.area.remove_if_changed(*object))
+            .count()
+            > 0
+        {
+            changed.push(format!("{}/{}", tree.path, terminal::shown(&entry.path)));
+        }
+    }
+    match changed.as_slice() {
+        [] => Cause::NotAuthentic.to_string(),
+        [first] => format!("{first} is not authentic"),
+        [first, rest @ ..] => format!("{first} and {} more files are not authentic", rest.len()),
+    }
+}
+
 /// The next steps.
 fn hints(job: JobId, cause: &Cause) -> Vec<String> {
     let one = |text: &str| vec![text.to_owned()];
     match cause {
-        Cause::NotAuthentic => {
-            one("the secure area was changed behind Safelight's back; run the job again to seal its inputs again")
-        }
+        Cause::NotAuthentic => one(
+            "the secure area was changed behind Safelight's back; run the job again to seal its inputs again",
+        ),
         Cause::Poisoned => one("look at the disk's space and at the policy's quota"),
-        Cause::AuditLost => one("look at the disk's space and at the audit directory below the state directory"),
-        Cause::TimedOut { .. } => one("give it more time with --timeout, or a policy with a higher limit"),
+        Cause::AuditLost => {
+            one("look at the disk's space and at the audit directory below the state directory")
+        }
+        Cause::TimedOut { .. } => {
+            one("give it more time with --timeout, or a policy with a higher limit")
+        }
         Cause::OutOfMemory => one("give it more memory: a policy with a higher limit"),
         Cause::NoOutput => vec![format!("safelight audit missing {job}")],
         Cause::Exited { .. } | Cause::Killed { .. } => {
-            vec![format!("safelight audit missing {job}"), format!("safelight audit denied {job}")]
+            vec![
+                format!("safelight audit missing {job}"),
+                format!("safelight audit denied {job}"),
+            ]
         }
-        Cause::NotStarted { step, .. } if step == "exec" => {
-            one("the program must be in the session's PATH or below a central path, and executable: safelight policy show POLICY")
-        }
+        Cause::NotStarted { step, .. } if step == "exec" => one(
+            "the program must be in the session's PATH or below a central path, and executable: safelight policy show POLICY",
+        ),
         Cause::NotStarted { step, .. } if step == "directory" => {
             one("name a directory that is there with --workdir")
         }
         Cause::NotStarted { .. } => one("safelight doctor"),
-        Cause::ViewLost | Cause::NodeLost | Cause::NoKey => one("run the job again; nothing of this attempt was kept"),
+        Cause::ViewLost | Cause::NodeLost | Cause::NoKey => {
+            one("run the job again; nothing of this attempt was kept")
+        }
         Cause::Canceled => Vec::new(),
     }
 }

@@ -215,7 +215,10 @@ impl KeyWarden {
             let message = format!("the key warden went away: {error}");
             Failure::new(Kind::Environment, message).ends_with(Cause::NoKey)
         };
-        self.process.channel.send(ask).map_err(|error| gone(&error))?;
+        self.process
+            .channel
+            .send(ask)
+            .map_err(|error| gone(&error))?;
         let answer = self.process.channel.expect::<Answer>();
         Ok(answer.map_err(|error| gone(&error))?.message)
     }

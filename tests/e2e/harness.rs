@@ -89,10 +89,7 @@ fn doctor_says(feature: &str) -> bool {
             .and_then(|said| serde_json::from_slice(&said.stdout).ok())
             .unwrap_or_default()
     });
-    !report["features"][feature]
-        .to_string()
-        .contains("unavailable")
-        && report["landlock_abi"].as_u64() > Some(0)
+    report["features"][feature]["status"] == "active"
 }
 
 /// Where a program is, as the session would find it.

@@ -1,1 +1,217 @@
 //! The tier for one person: everything without root.
+//!
+//! The suite runs as root, so a throw-away user is made of a number that nobody has. The user's processes live in a mount namespace of
+//! their own, with an account of that number and a `/dev/fuse` as it is on most hosts, or as it is where it is root's alone.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use crate::harness::{Ended, Host, Role, Running, SAFELIGHT, and_wait, clean, end, requires};
+
+const NEEDS: &[&str] = &["root", "fuse", "userns", "landlock", "setpriv"];
+
+/// Makes the place, then becomes the user. `$1` its number, `$2` its home, `$3` the rights of `/dev/fuse`; then the command.
+const BECOME: &str = r#"
+set -e
+uid=$1 home=$2 rights=$3; shift 3
+mkdir -p "$home/.place"
+mount -t tmpfs -o mode=755 none "$home/.place"
+mknod -m "$rights" "$home/.place/fuse" c 10 229
+cp /etc/passwd "$home/.place/passwd"
+echo "tester:x:$uid:$uid::$home:/bin/sh" >> "$home/.place/passwd"
+mount --bind "$home/.place/fuse" /dev/fuse
+mount --bind "$home/.place/passwd" /etc/passwd
+cd "$home"
+exec setpriv --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
+"#;
+
+/// A user that nobody is, with a home and a program of its own.
+struct Person {
+    host: Host,
+    uid: u32,
+}
+
+impl Person {
+    fn new() -> Self {
+        let host = Host::new();
+        let uid = 1_610_000_000 + std::process::id() % 100_000;
+        // The home is the user's own, and so is what the tests put into it.
+        let program = host.path("safelight");
+        fs::copy(SAFELIGHT, &program).expect("program");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("program");
+        let person = Self { host, uid };
+        person.own(&[""]);
+        person
+    }
+
+    fn own(&self, names: &[&str]) {
+        for name in names {
+            chown(self.host.path(name), Some(self.uid), Some(self.uid)).expect("chown");
+        }
+    }
+
+    fn show(&self) -> PathBuf {
+        self.host.write("show/board.txt", "a storyboard");
+        self.host.write("secret.txt", "not for the job");
+        self.own(&["show", "show/board.txt", "secret.txt"]);
+        self.host.path("show")
+    }
+
+    /// A command of the user's. `fuse` is the rights of `/dev/fuse`.
+    fn command(&self, fuse: &str, command: &[&str]) -> Command {
+        let mut become_user = clean(
+            Command::new("unshare"),
+            &self.host.state(),
+            self.host.root(),
+        );
+        become_user.env_remove("SAFELIGHT_STATE");
+        become_user.args(["--mount", "--", "sh", "-c", BECOME, "become"]);
+        become_user.arg(self.uid.to_string()).arg(self.host.root());
+        become_user.arg(fuse).args(command);
+        become_user
+    }
+
+    /// A script of the user's, with the program on its path.
+    fn sh(&self, fuse: &str, script: &str) -> Ended {
+        let script = format!("PATH=$HOME:$PATH; cd; {script}");
+        end(&mut self.command(fuse, &["sh", "-c", &script]))
+    }
+}
+
+#[test]
+fn an_ordinary_user_runs_a_job_and_has_the_results() {
+    if !requires(NEEDS) {
+        return;
+    }
+    let person = Person::new();
+    let show = person.show();
+    let job = "id -u; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; \
+               tr a-z A-Z < board.txt > loud.txt; ls -d /proc/[0-9]* | wc -l; cat $0";
+    let secret = person.host.path("secret.txt").display().to_string();
+    let ended = person.sh(
+        "666",
+        &format!(
+            "safelight run --central show:/mnt/central -- sh -c '{}' {secret} || exit",
+            job.replace('\'', "'\\''")
+        ),
+    );
+    // The last word is `cat`'s: what is the user's own outside the central path is not there.
+    let ended = ended.failed(10);
+    assert!(ended.err.contains("No such file or directory"), "{ended:?}");
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert_eq!(
+        lines[..4],
+        [
+            "1000",
+            "CapEff:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2"
+        ]
+    );
+    assert!(
+        !show.join("loud.txt").exists(),
+        "a failed job's files came home"
+    );
+
+    let job = "tr a-z A-Z < board.txt > loud.txt";
+    person
+        .sh(
+            "666",
+            &format!("safelight run --central show:/mnt/central -- sh -c '{job}'"),
+        )
+        .ok();
+    let result = show.join("loud.txt");
+    assert_eq!(
+        fs::read_to_string(&result).ok().as_deref(),
+        Some("A STORYBOARD")
+    );
+    let metadata = fs::metadata(&result).expect("result");
+    assert_eq!((metadata.uid(), metadata.gid()), (person.uid, person.uid));
+    // The state is where a user's state belongs, and nobody else's.
+    let state = fs::metadata(person.host.path(".local/state/safelight/client")).expect("state");
+    assert_eq!((state.uid(), state.mode() & 0o777), (person.uid, 0o700));
+}
+
+#[test]
+fn an_ordinary_user_mounts_a_view() {
+    if !requires(NEEDS) || !requires(&["fusermount3"]) {
+        return;
+    }
+    let person = Person::new();
+    person.show();
+    let script = "set -e; safelight run --quiet --central show:/mnt/central -- sh -c 'tr a-z A-Z < board.txt > loud.txt'; \
+         mkdir at; safelight view mount last at; cat at/board.txt at/loud.txt; ls at; \
+         grep -c ' fuse.safelight ' /proc/self/mountinfo; ! echo x > at/new; fusermount3 -u at; \
+         ls -A at; grep -c ' fuse.safelight ' /proc/self/mountinfo || true; \
+         while pgrep -u $(id -u) -f __mount >/dev/null; do sleep 0.02; done; safelight audit verify last >&2";
+    let ended = person.sh("666", script).ok();
+    assert_eq!(
+        ended.out, "a storyboardA STORYBOARDboard.txt\nloud.txt\n1\n0\n",
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("Read-only file system"), "{ended:?}");
+}
+
+#[test]
+fn an_ordinary_users_job_cannot_reach_its_own_users_processes() {
+    if !requires(NEEDS) {
+        return;
+    }
+    let person = Person::new();
+    let show = person.show();
+    let program = person.host.path("safelight").display().to_string();
+    let central = format!("{}:/mnt/central", show.display());
+    // Job, agent and view server are one user here: only the namespaces and Landlock stand between them.
+    let victim = ["run", "--quiet", "--central", &central, "--", "sh", "-c"];
+    let script = and_wait("", "");
+    let command: Vec<&str> = [program.as_str()]
+        .into_iter()
+        .chain(victim)
+        .chain([script.as_str()])
+        .collect();
+    let mut running = Running::start(&mut person.command("666", &command));
+    running.line("ready");
+    let tree = running.tree();
+    let view = tree.one(Role::View);
+    let pids: Vec<String> = tree.processes.iter().map(|it| it.pid.to_string()).collect();
+    // The same attempts as that user outside: signals arrive, and only the view server's memory is shut.
+    let outside = person.sh(
+        "666",
+        &format!("kill -0 {0} && ! cat /proc/{0}/environ", view.pid),
+    );
+    outside.ok();
+    let script = format!(
+        "for p in {}; do [ $p = $$ ] || kill -0 $p 2>/dev/null && echo signalled $p; cat /proc/$p/environ 2>/dev/null && echo read $p; done; echo tried",
+        pids.join(" ")
+    );
+    let ended = person
+        .sh("666", &format!("{program} run --quiet -- sh -c '{script}'"))
+        .ok();
+    running.go_on();
+    running.end().ok();
+    assert_eq!(ended.out, "tried\n", "{ended:?}");
+    assert!(tree.gone_within(Duration::from_millis(500)).is_empty());
+}
+
+#[test]
+fn where_fuse_is_roots_alone_the_error_names_it_and_the_remedy() {
+    if !requires(NEEDS) {
+        return;
+    }
+    let person = Person::new();
+    person.show();
+    let ended = person
+        .sh("600", "safelight run --central show:/mnt/central -- true")
+        .failed(78);
+    assert!(ended.err.contains("/dev/fuse"), "{ended:?}");
+    assert!(ended.err.contains("chmod 0666 /dev/fuse"), "{ended:?}");
+    let doctor = person.sh("600", "safelight doctor").failed(78);
+    assert!(doctor.out.contains("/dev/fuse"), "{doctor:?}");
+    let doctor = person.sh("666", "safelight doctor").ok();
+    assert!(!doctor.out.contains("unavailable"), "{doctor:?}");
+}

@@ -82,18 +82,30 @@ impl Area {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
         make_directory(&root)?;
-        Ok(Self { root, temporary: AtomicU64::new(0), _held: None })
+        Ok(Self {
+            root,
+            temporary: AtomicU64::new(0),
+            _held: None,
+        })
     }
 
     /// The area in a directory that another process opened for this one, which may not be able to reach it by its path.
     pub fn held(directory: OwnedFd) -> Self {
         let root = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        Self { root, temporary: AtomicU64::new(0), _held: Some(directory) }
+        Self {
+            root,
+            temporary: AtomicU64::new(0),
+            _held: Some(directory),
+        }
     }
 
     /// The same area once more. The other one must outlive it if it was handed over as a descriptor.
     pub(crate) fn again(&self) -> Self {
-        Self { root: self.root.clone(), temporary: AtomicU64::new(0), _held: None }
+        Self {
+            root: self.root.clone(),
+            temporary: AtomicU64::new(0),
+            _held: None,
+        }
     }
 
     /// The area's directory.
@@ -115,7 +127,10 @@ impl Area {
         let written = write_durably(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|source| {
             let _ = fs::remove_file(&temporary);
-            Error::Write { path: path.clone(), source }
+            Error::Write {
+                path: path.clone(),
+                source,
+            }
         })?;
         sync_directory(directory)
     }
@@ -133,13 +148,20 @@ impl Area {
     /// Reads a whole object and checks it against its name.
     pub fn read(&self, id: ObjectId) -> Result<Vec<u8>, Error> {
         let mut file = self.object(id)?;
-        let failed = |source| Error::Read { path: self.path(id), source };
+        let failed = |source| Error::Read {
+            path: self.path(id),
+            source,
+        };
         if file.metadata().map_err(failed)?.len() > WHOLE_MAX {
             return Err(Error::TooLarge { id });
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
-        if blake3::hash(&bytes).as_bytes() == &id.0 { Ok(bytes) } else { Err(Error::NotAuthentic { id }) }
+        if blake3::hash(&bytes).as_bytes() == &id.0 {
+            Ok(bytes)
+        } else {
+            Err(Error::NotAuthentic { id })
+        }
     }
 
     /// Removes an object whose bytes do not have the hash that is its name, so that it can be put again. True if it is not there now.
@@ -158,12 +180,19 @@ impl Area {
         let mut count = 0;
         for fan in list(&other.root)? {
             for object in list(&fan)? {
-                let Some(id) = object.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok()) else {
+                let Some(id) = object
+                    .file_name()
+                    .and_then(|name| name.to_str())
+                    .and_then(|name| name.parse().ok())
+                else {
                     continue;
                 };
                 let place = self.path(id);
                 make_directory(place.parent().unwrap_or(&self.root))?;
-                fs::rename(&object, &place).map_err(|source| Error::Write { path: place.clone(), source })?;
+                fs::rename(&object, &place).map_err(|source| Error::Write {
+                    path: place.clone(),
+                    source,
+                })?;
                 give_to_owner_of(&self.root, &place)?;
                 sync_directory(place.parent().unwrap_or(&self.root))?;
                 count += 1;
@@ -181,7 +210,10 @@ impl Area {
 
 /// What enters an area belongs to the area: whoever wrote it, and whoever has that user next, cannot touch it any more.
 fn give_to_owner_of(root: &Path, object: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Write { path: object.to_owned(), source };
+    let failed = |source| Error::Write {
+        path: object.to_owned(),
+        source,
+    };
     let owner = fs::metadata(root).map_err(failed)?;
     let now = fs::symlink_metadata(object).map_err(failed)?;
     if (now.uid(), now.gid()) != (owner.uid(), owner.gid()) {
@@ -191,8 +223,14 @@ fn give_to_owner_of(root: &Path, object: &Path) -> Result<(), Error> {
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let failed = |source| Error::Read { path: directory.to_owned(), source };
-    fs::read_dir(directory).map_err(failed)?.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
+    let failed = |source| Error::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    fs::read_dir(directory)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect()
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {
@@ -200,14 +238,26 @@ fn make_directory(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(DIRECTORY)
         .create(path)
-        .map_err(|source| Error::Write { path: path.to_owned(), source })
+        .map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// True if a file is there and holds exactly these bytes.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let mut options = OpenOptions::new();
-    let Ok(mut file) = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) else { return false };
-    if !file.metadata().is_ok_and(|about| about.is_file() && about.len() == bytes.len() as u64) {
+    let Ok(mut file) = options
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+    else {
+        return false;
+    };
+    if !file
+        .metadata()
+        .is_ok_and(|about| about.is_file() && about.len() == bytes.len() as u64)
+    {
         return false;
     }
     let mut buffer = vec![0; 1 << 20];
@@ -218,13 +268,23 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
 }
 
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(OBJECT).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(OBJECT)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_data()
 }
 
 fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(|source| Error::Write { path: path.to_owned(), source })
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 #[cfg(test)]
@@ -243,7 +303,10 @@ mod tests {
         area.put(id(b"one"), b"one").unwrap();
         assert_eq!(area.read(id(b"one")).unwrap(), b"one");
         fs::write(area.path(id(b"one")), b"two").unwrap();
-        assert!(matches!(area.read(id(b"one")), Err(Error::NotAuthentic { .. })));
+        assert!(matches!(
+            area.read(id(b"one")),
+            Err(Error::NotAuthentic { .. })
+        ));
         assert!(matches!(area.read(id(b"none")), Err(Error::Read { .. })));
     }
 
@@ -273,7 +336,11 @@ mod tests {
         assert_eq!(fs::read(outside).unwrap(), b"outside");
         let before = fs::metadata(&path).unwrap().ino();
         area.put(id(b"one"), b"one").unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().ino(), before, "what is whole is not written again");
+        assert_eq!(
+            fs::metadata(&path).unwrap().ino(),
+            before,
+            "what is whole is not written again"
+        );
     }
 
     #[test]

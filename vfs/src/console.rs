@@ -88,11 +88,7 @@ impl Kept {
 
 /// Reads `from` to its end on a thread of its own: keeps it and shows it. A reader that went away stops the showing, not the keeping.
 /// What leads to a terminal is made harmless, which is seen here for each stream: one may be a terminal when the other is not.
-pub(crate) fn carry(
-    mut from: File,
-    mut to: File,
-    kept: Arc<Kept>,
-) -> io::Result<JoinHandle<()>> {
+pub(crate) fn carry(mut from: File, mut to: File, kept: Arc<Kept>) -> io::Result<JoinHandle<()>> {
     let terminal = to.is_terminal();
     thread::Builder::new()
         .name("output".to_owned())

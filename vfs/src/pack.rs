@@ -240,3 +240,6 @@ impl Drop for Packing<'_> {
         zeroize::Zeroize::zeroize(&mut self.buffer);
     }
 }
+
+#[cfg(test)]
+mod tests;

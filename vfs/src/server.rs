@@ -20,8 +20,8 @@ use safelight_audit::Recorder;
 use safelight_channel::Channel;
 use safelight_policies::cause::Cause;
 use safelight_seal::{
-    identity::KemSecret,
     blob::Purpose,
+    identity::KemSecret,
     job_key::{JobKey, TO_VIEW},
     manifest::{Kind, Manifest},
     random::Random,
@@ -115,7 +115,9 @@ impl Error {
         match self {
             Self::Seal { .. } | Self::Recipe | Self::Unfit { .. } => Cause::NotAuthentic,
             Self::Area { source } if source.is_not_authentic() => Cause::NotAuthentic,
-            Self::Commit { source: crate::commit::Error::NotAuthentic { .. } } => Cause::NotAuthentic,
+            Self::Commit {
+                source: crate::commit::Error::NotAuthentic { .. },
+            } => Cause::NotAuthentic,
             Self::Commit { .. } => Cause::Poisoned,
             Self::Audit { .. } => Cause::AuditLost,
             _ => Cause::ViewLost,
@@ -125,36 +127,69 @@ impl Error {
 
 /// The process's main function. The channel to the agent is standard input.
 pub fn main(random: &dyn Random, clock: Clock, expand: Expand) -> ExitCode {
-    let (Ok(parent), Ok(_)) = (Channel::to_parent(), safelight_seal::harden::harden()) else { return ExitCode::FAILURE };
+    let (Ok(parent), Ok(_)) = (Channel::to_parent(), safelight_seal::harden::harden()) else {
+        return ExitCode::FAILURE;
+    };
     match story(&parent, random, clock, expand) {
         Ok(sealed) => match parent.send(&FromView::Sealed(sealed)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
         Err(error) => {
-            let _ = parent.send(&FromView::Refused { cause: error.cause(), reason: chain(&error) });
+            let _ = parent.send(&FromView::Refused {
+                cause: error.cause(),
+                reason: chain(&error),
+            });
             ExitCode::FAILURE
         }
     }
 }
 
-fn story(parent: &Channel, random: &dyn Random, clock: Clock, expand: Expand) -> Result<Sealed, Error> {
+fn story(
+    parent: &Channel,
+    random: &dyn Random,
+    clock: Clock,
+    expand: Expand,
+) -> Result<Sealed, Error> {
     let (message, [audit, launcher, stdout, stderr, area, attempt]) = parent.expect()?.exactly()?;
-    let ToView::Order(order) = message else { return Err(Error::DoesNotFit) };
+    let ToView::Order(order) = message else {
+        return Err(Error::DoesNotFit);
+    };
     let ephemeral = KemSecret::generate(random)?;
-    parent.send(&FromView::Asks { key: ephemeral.public() })?;
-    let ToView::Key { stanza } = parent.expect()?.message else { return Err(Error::DoesNotFit) };
+    parent.send(&FromView::Asks {
+        key: ephemeral.public(),
+    })?;
+    let ToView::Key { stanza } = parent.expect()?.message else {
+        return Err(Error::DoesNotFit);
+    };
     let key = JobKey::unwrap(&stanza, &ephemeral, TO_VIEW, order.job)?;
     drop(ephemeral);
     let lifeline = Lifeline::watch(parent, order.deadline, clock)?;
 
     let area = Area::held(area);
     let attempt = Area::held(attempt);
-    let inputs = Manifest::open(&area.read(order.inputs)?, &key, order.job, &Kind::Inputs, &order.client)?;
-    let recipe = key.open_blob(Purpose::Recipe, order.job.as_bytes(), &area.read(order.recipe)?)?;
-    let task = expand(&recipe).filter(|task| may_set(task, &order.env_pass)).ok_or(Error::Recipe)?;
+    let inputs = Manifest::open(
+        &area.read(order.inputs)?,
+        &key,
+        order.job,
+        &Kind::Inputs,
+        &order.client,
+    )?;
+    let recipe = key.open_blob(
+        Purpose::Recipe,
+        order.job.as_bytes(),
+        &area.read(order.recipe)?,
+    )?;
+    let task = expand(&recipe)
+        .filter(|task| may_set(task, &order.env_pass))
+        .ok_or(Error::Recipe)?;
     let (troubles, trouble) = mpsc::channel();
-    let log = Arc::new(SealedLog::new(Recorder::new(Channel::from(audit))?, key.audit_key(order.session), order.session, troubles));
+    let log = Arc::new(SealedLog::new(
+        Recorder::new(Channel::from(audit))?,
+        key.audit_key(order.session),
+        order.session,
+        troubles,
+    ));
     let mut serving = Serving::prepare(&order, inputs, area, &attempt, log.clone(), random, clock)?;
     parent.send(&FromView::Ready)?;
 
@@ -166,7 +201,11 @@ fn story(parent: &Channel, random: &dyn Random, clock: Clock, expand: Expand) ->
 
     let cause = wait(parent, &lifeline, &trouble)?;
     let cause = serving.finish(LET_GO)?.unwrap_or(cause);
-    let cause = if cause.is_success() { serving.expected(&task, &log)?.unwrap_or(cause) } else { cause };
+    let cause = if cause.is_success() {
+        serving.expected(&task, &log)?.unwrap_or(cause)
+    } else {
+        cause
+    };
     let sealed = serving.seal(&order, &key, &attempt, cause, random)?;
     log.sync()?;
     Ok(sealed)
@@ -174,22 +213,34 @@ fn story(parent: &Channel, random: &dyn Random, clock: Clock, expand: Expand) ->
 
 /// A job sets only variables that the policy lets pass.
 fn may_set(task: &Task, pass: &[String]) -> bool {
-    task.env.iter().all(|(name, _)| pass.iter().any(|allowed| allowed.as_bytes() == name))
+    task.env
+        .iter()
+        .all(|(name, _)| pass.iter().any(|allowed| allowed.as_bytes() == name))
 }
 
 fn mounts(launcher: &Channel, count: usize) -> Result<Vec<OwnedFd>, Error> {
     let incoming = launcher.expect::<FromLauncher>()?;
     let FromLauncher::Mounts = incoming.message;
-    if incoming.descriptors.len() == count { Ok(incoming.descriptors) } else { Err(Error::DoesNotFit) }
+    if incoming.descriptors.len() == count {
+        Ok(incoming.descriptors)
+    } else {
+        Err(Error::DoesNotFit)
+    }
 }
 
 /// Waits until the agent says that the session is over, passing on what the session must be ended for.
-fn wait(parent: &Channel, lifeline: &Lifeline, trouble: &mpsc::Receiver<Cause>) -> Result<Cause, Error> {
+fn wait(
+    parent: &Channel,
+    lifeline: &Lifeline,
+    trouble: &mpsc::Receiver<Cause>,
+) -> Result<Cause, Error> {
     let mut worst = None;
     loop {
         if let Ok(cause) = trouble.try_recv() {
             if worst.is_none() {
-                parent.send(&FromView::Trouble { cause: cause.clone() })?;
+                parent.send(&FromView::Trouble {
+                    cause: cause.clone(),
+                })?;
             }
             worst.get_or_insert(cause);
         }

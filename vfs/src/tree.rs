@@ -161,8 +161,14 @@ impl Tree {
             nodes: BTreeMap::from([(ROOT, root)]),
             next: ROOT + 1,
             names: 0,
-            weight: Weight { names: 0, xattrs: 0 },
-            limit: Weight { names: usize::MAX, xattrs: usize::MAX },
+            weight: Weight {
+                names: 0,
+                xattrs: 0,
+            },
+            limit: Weight {
+                names: usize::MAX,
+                xattrs: usize::MAX,
+            },
         }
     }
 
@@ -175,7 +181,11 @@ impl Tree {
     }
 
     /// Sets all extended attributes of a node.
-    pub(crate) fn set_xattrs(&mut self, ino: Ino, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Answer<()> {
+    pub(crate) fn set_xattrs(
+        &mut self,
+        ino: Ino,
+        xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Answer<()> {
         let new = weight_of_xattrs(&xattrs);
         let node = self.nodes.get_mut(&ino).ok_or(Errno::ESTALE)?;
         let weight = self.weight.xattrs - weight_of_xattrs(&node.xattrs) + new;
@@ -527,21 +537,33 @@ mod tests {
         let mut tree = Tree::new(0o755, 0);
         let attributes = |bytes: usize| BTreeMap::from([(b"user.a".to_vec(), vec![0; bytes])]);
         let below = tree.add(ROOT, b"below", file()).unwrap();
-        tree.set_xattrs(below, attributes(XATTR_GROWTH_MAX)).unwrap();
+        tree.set_xattrs(below, attributes(XATTR_GROWTH_MAX))
+            .unwrap();
         tree.limit_growth();
         let f = tree.add(ROOT, b"f", file()).unwrap();
-        assert_eq!(tree.set_xattrs(f, attributes(XATTR_GROWTH_MAX)), Err(Errno::ENOSPC));
-        tree.set_xattrs(f, attributes(XATTR_GROWTH_MAX / 2)).unwrap();
+        assert_eq!(
+            tree.set_xattrs(f, attributes(XATTR_GROWTH_MAX)),
+            Err(Errno::ENOSPC)
+        );
+        tree.set_xattrs(f, attributes(XATTR_GROWTH_MAX / 2))
+            .unwrap();
         let g = tree.add(ROOT, b"g", file()).unwrap();
-        assert_eq!(tree.set_xattrs(g, attributes(XATTR_GROWTH_MAX / 2)), Err(Errno::ENOSPC));
+        assert_eq!(
+            tree.set_xattrs(g, attributes(XATTR_GROWTH_MAX / 2)),
+            Err(Errno::ENOSPC)
+        );
         tree.unlink(ROOT, b"f", 1).unwrap();
         tree.collect(f);
-        tree.set_xattrs(g, attributes(XATTR_GROWTH_MAX / 2)).unwrap();
+        tree.set_xattrs(g, attributes(XATTR_GROWTH_MAX / 2))
+            .unwrap();
 
         let before = tree.weight.names;
         tree.limit.names = before + 10 * weight_of_name(b"n0");
         let mut made = 0;
-        while tree.add(ROOT, format!("n{made}").as_bytes(), symlink()).is_ok() {
+        while tree
+            .add(ROOT, format!("n{made}").as_bytes(), symlink())
+            .is_ok()
+        {
             made += 1;
         }
         assert_eq!(made, 10);

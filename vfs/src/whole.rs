@@ -22,9 +22,17 @@ pub struct Whole {
 impl Whole {
     /// The file of a manifest's entry; `None` if the entry is not a file.
     pub fn new(area: &Area, entry: &Entry) -> Option<Self> {
-        let EntryKind::File { len, segments } = &entry.kind else { return None };
-        let file = LowerFile { len: *len, segments: segments.clone().into() };
-        Some(Self { segments: Segments::new(area.again()), file })
+        let EntryKind::File { len, segments } = &entry.kind else {
+            return None;
+        };
+        let file = LowerFile {
+            len: *len,
+            segments: segments.clone().into(),
+        };
+        Some(Self {
+            segments: Segments::new(area.again()),
+            file,
+        })
     }
 
     /// Its length in bytes.
@@ -43,9 +51,14 @@ impl Whole {
         let count = self.file.len.saturating_sub(offset).min(len as u64);
         out.clear();
         out.resize(count as usize, 0);
-        self.segments.read(&self.file, offset, out).map_err(|why| match why {
-            Unreadable::NotAuthentic(id) => io::Error::new(io::ErrorKind::InvalidData, format!("object {id} is not authentic")),
-            Unreadable::Failed(errno) => io::Error::from(errno),
-        })
+        self.segments
+            .read(&self.file, offset, out)
+            .map_err(|why| match why {
+                Unreadable::NotAuthentic(id) => io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("object {id} is not authentic"),
+                ),
+                Unreadable::Failed(errno) => io::Error::from(errno),
+            })
     }
 }

@@ -293,7 +293,10 @@ impl SqliteLedger {
             .await
             .map_err(failed)?;
         let attempts = read(&rows, "session", Reading::attempt)?;
-        Ok(attempts.into_iter().map(|attempt| (attempt.session, attempt.place)).collect())
+        Ok(attempts
+            .into_iter()
+            .map(|attempt| (attempt.session, attempt.place))
+            .collect())
     }
 
     /// All attempts of a job, in the order in which they were leased.

@@ -86,7 +86,10 @@ impl SealedLog {
         let index = state.next;
         let Some(room) = state.room.checked_sub(plain.len() as u64) else {
             state.room = 0;
-            tracing::error!(records = index, "the session fills the audit log; it is ended");
+            tracing::error!(
+                records = index,
+                "the session fills the audit log; it is ended"
+            );
             return None;
         };
         state.room = room;
@@ -152,7 +155,9 @@ mod tests {
             records
         });
         let session = SessionId::from_random([1; 10]);
-        let key = JobKey::generate(&SystemRandom::new()).unwrap().audit_key(session);
+        let key = JobKey::generate(&SystemRandom::new())
+            .unwrap()
+            .audit_key(session);
         let (tell, told) = mpsc::channel();
         let log = SealedLog::new(Recorder::new(ours).unwrap(), key, session, tell);
         log.state.lock().unwrap().room = 1000;

@@ -137,12 +137,8 @@ impl Serving {
         for to in shown {
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
                 .map_err(|errno| failed("make a pipe")(errno.into()))?;
-            let carrier = carry(
-                File::from(read),
-                File::from(to),
-                self.output.clone(),
-            )
-            .map_err(failed("carry the output"))?;
+            let carrier = carry(File::from(read), File::from(to), self.output.clone())
+                .map_err(failed("carry the output"))?;
             self.carriers.push(carrier);
             ends.push(write);
         }

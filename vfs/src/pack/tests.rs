@@ -1,0 +1,247 @@
+//! A directory packed is a directory that a view shows, and packed again the same objects.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fs::{self, FileTimes},
+    os::unix::fs::{PermissionsExt, symlink},
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use safelight_policies::id::{JobId, ObjectId};
+use safelight_seal::{
+    manifest::{Kind, Manifest, Tree as ManifestTree},
+    segment::BLOCK,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::whole::Whole;
+
+struct Site {
+    directory: TempDir,
+    area: Area,
+}
+
+impl Site {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path().join("area")).unwrap();
+        fs::create_dir(directory.path().join("in")).unwrap();
+        Self { directory, area }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join("in").join(name)
+    }
+
+    fn pack(&self, key: u8) -> Result<Vec<Entry>, Error> {
+        self.pack_at(&self.at(""), key)
+    }
+
+    fn pack_at(&self, root: &Path, key: u8) -> Result<Vec<Entry>, Error> {
+        pack(
+            root,
+            &self.area,
+            &DedupKey::from_bytes(&[key; 32]),
+            &mut |_| {},
+        )
+    }
+
+    fn read(&self, entry: &Entry) -> Vec<u8> {
+        let whole = Whole::new(&self.area, entry).unwrap();
+        let mut bytes = Vec::new();
+        let len = (whole.len() as usize).next_multiple_of(BLOCK);
+        whole.read(0, len, &mut bytes).unwrap();
+        bytes
+    }
+}
+
+fn get<'a>(entries: &'a [Entry], path: &str) -> &'a Entry {
+    let found = entries.iter().find(|entry| entry.path == path.as_bytes());
+    found.unwrap_or_else(|| panic!("no {path}"))
+}
+
+fn objects(entries: &[Entry]) -> Vec<Option<ObjectId>> {
+    let segments = entries.iter().flat_map(|entry| match &entry.kind {
+        EntryKind::File { segments, .. } => segments.clone(),
+        _ => Vec::new(),
+    });
+    segments.map(|segment| segment.object).collect()
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn bytes_modes_times_and_links_are_what_they_were() {
+    let site = Site::new();
+    let mut sparse = vec![0; 3 * BLOCK];
+    sparse[BLOCK] = 1;
+    let files = [
+        ("big", noise(SEGMENT_MAX + 12_345)),
+        ("exact", noise(SEGMENT_MAX)),
+        ("empty", Vec::new()),
+        ("zero", vec![0; 2 * BLOCK + 1]),
+        ("sparse", sparse),
+        ("dir/small", b"x".to_vec()),
+    ];
+    fs::create_dir(site.at("dir")).unwrap();
+    for (name, bytes) in &files {
+        fs::write(site.at(name), bytes).unwrap();
+    }
+    let odd = OsStr::from_bytes(b"n\xff\n");
+    fs::write(site.at("").join(odd), b"odd").unwrap();
+    symlink("/etc/passwd", site.at("out")).unwrap();
+    symlink("nowhere/at/all", site.at("dangling")).unwrap();
+    symlink("..", site.at("dir/up")).unwrap();
+    fs::set_permissions(site.at("dir/small"), fs::Permissions::from_mode(0o6751)).unwrap();
+    let before_1970 = UNIX_EPOCH - Duration::from_nanos(1_500_000_000);
+    let times = FileTimes::new().set_modified(before_1970);
+    File::open(site.at("dir"))
+        .unwrap()
+        .set_times(times)
+        .unwrap();
+
+    let entries = site.pack(1).unwrap();
+    for (name, bytes) in &files {
+        assert!(site.read(get(&entries, name)) == *bytes, "{name}");
+    }
+    assert_eq!(get(&entries, "dir/small").mode, 0o751);
+    assert_eq!(get(&entries, "dir").mtime_ns, -1_500_000_000);
+    for (name, target) in [
+        ("out", "/etc/passwd"),
+        ("dangling", "nowhere/at/all"),
+        ("dir/up", ".."),
+    ] {
+        let kind = EntryKind::Symlink {
+            target: target.as_bytes().to_vec(),
+        };
+        assert!(get(&entries, name).kind == kind, "{name}");
+    }
+    assert!(entries.iter().any(|entry| entry.path == b"n\xff\n"));
+    // Nothing was followed: no more than what is there, and the manifest takes it as it is.
+    assert_eq!(entries.len(), 1 + files.len() + 1 + 1 + 3);
+    let path = "/mnt/show".parse().unwrap();
+    let trees = vec![ManifestTree { path, entries }];
+    let manifest = Manifest {
+        job: JobId::from_random([1; 10]),
+        kind: Kind::Inputs,
+        trees,
+    };
+    assert!(manifest.encode().is_ok());
+}
+
+#[test]
+fn what_is_zero_is_not_stored_and_what_is_equal_is_stored_once() {
+    let site = Site::new();
+    let data = noise(100_000);
+    for name in ["a", "b"] {
+        fs::write(site.at(name), &data).unwrap();
+    }
+    fs::write(site.at("zero"), vec![0; BLOCK]).unwrap();
+    let first = site.pack(1).unwrap();
+    let found = objects(&first);
+    assert_eq!(found.iter().filter(|object| object.is_none()).count(), 1);
+    assert_eq!(found.iter().flatten().collect::<BTreeSet<_>>().len(), 1);
+    let count = || {
+        let fans = fs::read_dir(site.area.root()).unwrap();
+        fans.map(|fan| fs::read_dir(fan.unwrap().path()).unwrap().count())
+            .sum::<usize>()
+    };
+    assert_eq!(count(), 1);
+    // Again: the same names, nothing new on the disk. With another client's key: others.
+    assert!(site.pack(1).unwrap() == first);
+    assert_eq!(count(), 1);
+    let other = objects(&site.pack(2).unwrap());
+    assert_eq!(count(), 2);
+    assert!(
+        other
+            .iter()
+            .flatten()
+            .all(|object| !found.contains(&Some(*object)))
+    );
+}
+
+#[test]
+fn no_plaintext_and_no_name_is_on_the_disk() {
+    let site = Site::new();
+    let data = b"the client's line ".repeat(10_000);
+    fs::write(site.at("client-name"), &data).unwrap();
+    site.pack(1).unwrap();
+    for fan in fs::read_dir(site.area.root()).unwrap() {
+        for object in fs::read_dir(fan.unwrap().path()).unwrap() {
+            let bytes = fs::read(object.unwrap().path()).unwrap();
+            for text in [&data[..16], b"client-name"] {
+                assert!(!bytes.windows(text.len()).any(|part| part == text));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_travel_is_named() {
+    let site = Site::new();
+    fs::create_dir(site.at("dir")).unwrap();
+    let pipe = site.at("dir/pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let error = site.pack(1).err().unwrap();
+    let text = format!(
+        "{} is neither a file nor a directory nor a symbolic link, so it cannot travel",
+        pipe.display()
+    );
+    assert_eq!(error.to_string(), text);
+
+    let missing = site.at("none");
+    let error = site.pack_at(&missing, 1).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot read {}", missing.display())
+    );
+    let file = site.at("file");
+    fs::write(&file, b"x").unwrap();
+    let error = site.pack_at(&file, 1).err().unwrap();
+    assert_eq!(error.to_string(), format!("cannot read {}", file.display()));
+}
+
+#[test]
+fn a_file_that_may_not_be_read_is_named() {
+    let site = Site::new();
+    for path in [site.directory.path(), &site.at("")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let shut = site.at("shut");
+    fs::write(&shut, b"x").unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).unwrap();
+    let site = Arc::new(site);
+    let theirs = site.clone();
+    // Root reads everything; the user for files is this thread's alone (setfsuid(2)).
+    let packed = std::thread::spawn(move || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        theirs.pack(1).map(drop)
+    });
+    let error = packed.join().unwrap().err().unwrap();
+    assert_eq!(error.to_string(), format!("cannot read {}", shut.display()));
+}
+
+#[test]
+fn the_directory_itself_may_be_reached_by_a_link_and_progress_is_told() {
+    let site = Site::new();
+    fs::write(site.at("a"), b"123").unwrap();
+    fs::write(site.at("b"), b"4567").unwrap();
+    let link = site.directory.path().join("link");
+    symlink(site.at(""), &link).unwrap();
+    let mut heard = Vec::new();
+    let key = DedupKey::from_bytes(&[1; 32]);
+    let entries = pack(&link, &site.area, &key, &mut |progress| {
+        heard.push(progress)
+    })
+    .unwrap();
+    assert_eq!(entries.len(), 3);
+    assert_eq!(heard.last(), Some(&Progress { files: 2, bytes: 7 }));
+    assert!(heard.is_sorted_by_key(|progress| (progress.bytes, progress.files)));
+}
