@@ -123,8 +123,12 @@ fn sized(outcome: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Not only speed: the kernel then keeps the times of files that are written, and we do not.
+        let write_back = InitFlags::FUSE_WRITEBACK_CACHE;
+        if config.add_capabilities(write_back).is_err() {
+            return Err(std::io::ErrorKind::Unsupported.into());
+        }
         let wanted = [
-            InitFlags::FUSE_WRITEBACK_CACHE,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_PARALLEL_DIROPS,

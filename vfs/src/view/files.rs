@@ -270,10 +270,8 @@ impl View {
             return Err(errno);
         }
         written.fetch_add(data.len() as u64, Ordering::Relaxed);
-        let now = self.now();
-        let mut tree = self.tree_mut();
-        let node = tree.node_mut(*ino)?;
-        (node.mtime, node.ctime, node.dirty) = (now, now, true);
+        // The times are the kernel's: under write-back it keeps them, and tells us of each that we do not know.
+        self.tree_mut().node_mut(*ino)?.dirty = true;
         Ok(())
     }
 
@@ -364,10 +362,8 @@ impl View {
             _ => return Err(Errno::EOPNOTSUPP),
         };
         done.map_err(|why| self.unreadable(caller, Op::Setattr, path, why))?;
-        let now = self.now();
-        let mut tree = self.tree_mut();
-        let node = tree.node_mut(*ino)?;
-        (node.mtime, node.ctime, node.dirty) = (now, now, true);
+        // The times are the kernel's: under write-back it keeps them, and tells us of each that we do not know.
+        self.tree_mut().node_mut(*ino)?.dirty = true;
         Ok(())
     }
 

@@ -661,7 +661,6 @@ impl Pair {
         if !writes {
             return (real, Err(Errno::EBADF));
         }
-        self.model.nodes[node].mtime = self.now;
         change(self.model.bytes(node), step);
         (real, Ok(()))
     }
