@@ -189,7 +189,7 @@ fn what_cannot_travel_is_named() {
     fs::create_dir(site.at("dir")).unwrap();
     let pipe = site.at("dir/pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    let error = site.pack(1).err().unwrap();
+    let error = site.pack(1).map(drop).unwrap_err();
     let text = format!(
         "{} is neither a file nor a directory nor a symbolic link, so it cannot travel",
         pipe.display()
@@ -197,14 +197,14 @@ fn what_cannot_travel_is_named() {
     assert_eq!(error.to_string(), text);
 
     let missing = site.at("none");
-    let error = site.pack_at(&missing, 1).err().unwrap();
+    let error = site.pack_at(&missing, 1).map(drop).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("cannot read {}", missing.display())
     );
     let file = site.at("file");
     fs::write(&file, b"x").unwrap();
-    let error = site.pack_at(&file, 1).err().unwrap();
+    let error = site.pack_at(&file, 1).map(drop).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read {}", file.display()));
 }
 
@@ -224,7 +224,7 @@ fn a_file_that_may_not_be_read_is_named() {
         nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
         theirs.pack(1).map(drop)
     });
-    let error = packed.join().unwrap().err().unwrap();
+    let error = packed.join().unwrap().unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read {}", shut.display()));
 }
 
