@@ -188,7 +188,7 @@ fn not_started(opened: &OpenedJob, step: &str, errno: i32) -> String {
     }
 }
 
-/// Which of the client's files were changed. Their objects are taken out of the area, so that the next job seals the files again.
+/// Which of the client's files were changed.
 fn not_authentic(opened: &OpenedJob) -> String {
     let Ok(inputs) = opened.inputs() else {
         return "the sealed list of its inputs is not authentic".to_owned();
@@ -202,12 +202,12 @@ fn not_authentic(opened: &OpenedJob) -> String {
         let EntryKind::File { segments, .. } = &entry.kind else {
             continue;
         };
-        let objects = segments.iter().filter_map(|segment| segment.object);
-        if objects
-            .filter(|object| opened.area.remove_if_changed(*object))
-            .count()
-            > 0
-        {
+        let mut objects = segments.iter().filter_map(|segment| segment.object);
+        let differs = |object| {
+            let read = opened.area.read(object);
+            read.is_err_and(|error| error.is_not_authentic())
+        };
+        if objects.any(differs) {
             changed.push(format!("{}/{}", tree.path, terminal::shown(&entry.path)));
         }
     }

@@ -1,4 +1,7 @@
 //! A slot of this host, held by a lock: two sessions never share a user.
+//!
+//! As root the lock is the machine's, since the slots' users are. A second lock, of the state's own, says that it is an agent of this
+//! state that holds the slot: only then may an attempt that the ledger has there be alive.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,21 +24,22 @@ const SLOTS: u16 = 512;
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) index: SlotIndex,
-    _lock: Flock<File>,
+    _machine: Option<Flock<File>>,
+    _state: Flock<File>,
 }
 
-/// True if no agent holds the slot.
+/// True if no agent of this state holds the slot.
 pub(super) fn is_free(state: &State, index: SlotIndex) -> bool {
-    let file = open(&directory(state).join(format!("{}.lock", index.0)));
+    let file = open(&of_state(state).join(name(index.0)));
     file.is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok())
 }
 
-fn directory(state: &State) -> PathBuf {
-    if state.is_privileged() {
-        PathBuf::from("/run/safelight/slots")
-    } else {
-        state.root().join("slots")
-    }
+fn of_state(state: &State) -> PathBuf {
+    state.root().join("slots")
+}
+
+fn name(number: u16) -> String {
+    format!("{number}.lock")
 }
 
 fn open(path: &Path) -> std::io::Result<File> {
@@ -48,23 +52,37 @@ fn open(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Claims the first free slot. As root the locks are the machine's, since the slots' users are.
+/// Claims the first free slot.
 pub(super) fn claim(state: &State) -> Result<Slot, Failure> {
-    let directory = directory(state);
-    let failed = |path: &Path, error: std::io::Error| {
-        Failure::new(
-            Kind::Environment,
-            format!("cannot claim a slot: {}: {error}", path.display()),
-        )
-    };
-    std::fs::create_dir_all(&directory).map_err(|error| failed(&directory, error))?;
+    let of_machine = PathBuf::from("/run/safelight/slots");
+    let of_state = of_state(state);
+    for directory in [&of_machine, &of_state] {
+        if state.is_privileged() || *directory == of_state {
+            std::fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
+        }
+    }
     for number in 0..SLOTS {
-        let path = directory.join(format!("{number}.lock"));
-        let file = open(&path).map_err(|error| failed(&path, error))?;
-        if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let at = |directory: &Path| {
+            let path = directory.join(name(number));
+            open(&path).map_err(|error| failed(&path, &error))
+        };
+        let index = SlotIndex(number);
+        if !state.is_privileged() {
+            if let Ok(lock) = Flock::lock(at(&of_state)?, FlockArg::LockExclusiveNonblock) {
+                return Ok(Slot {
+                    index,
+                    _machine: None,
+                    _state: lock,
+                });
+            }
+        } else if let Ok(machine) = Flock::lock(at(&of_machine)?, FlockArg::LockExclusiveNonblock) {
+            // Whoever has this one now only asks whether it is free.
+            let lock = Flock::lock(at(&of_state)?, FlockArg::LockExclusive);
+            let lock = lock.map_err(|(_, errno)| failed(&of_state, &errno.into()))?;
             return Ok(Slot {
-                index: SlotIndex(number),
-                _lock: lock,
+                index,
+                _machine: Some(machine),
+                _state: lock,
             });
         }
     }
@@ -73,4 +91,11 @@ pub(super) fn claim(state: &State) -> Result<Slot, Failure> {
         format!("all {SLOTS} slots of this host are taken"),
     )
     .hint("wait until a job ends"))
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Kind::Environment,
+        format!("cannot claim a slot: {}: {error}", path.display()),
+    )
 }

@@ -164,17 +164,6 @@ impl Area {
         }
     }
 
-    /// Removes an object whose bytes do not have the hash that is its name, so that it can be put again. True if it is not there now.
-    pub fn remove_if_changed(&self, id: ObjectId) -> bool {
-        match self.read(id) {
-            Err(error) if error.is_not_authentic() => {
-                let _ = fs::remove_file(self.path(id));
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Takes over every object of another area on the same file system, which is how an attempt's outputs enter the site's area.
     pub fn adopt(&self, other: &Self) -> Result<u64, Error> {
         let mut count = 0;

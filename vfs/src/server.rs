@@ -200,7 +200,12 @@ fn story(
     parent.send(&FromView::Serving)?;
 
     let cause = wait(parent, &lifeline, &trouble)?;
-    let cause = serving.finish(LET_GO)?.unwrap_or(cause);
+    let poisoned = serving.finish(LET_GO)?;
+    let cause = match cause {
+        // Why what was written is spoiled says more than that it is.
+        Cause::NotAuthentic | Cause::AuditLost => cause,
+        _ => poisoned.unwrap_or(cause),
+    };
     let cause = if cause.is_success() {
         serving.expected(&task, &log)?.unwrap_or(cause)
     } else {
