@@ -20,7 +20,7 @@ pub const MAGIC: &[u8; 8] = b"SLSIGNED";
 pub const VERSION: u16 = 0;
 
 /// The bytes in front of the document.
-const HEAD: usize = 8 + 2 + 32 + 64;
+pub(crate) const HEAD: usize = 8 + 2 + 32 + 64;
 
 /// A kind of document that is signed.
 pub trait Document: Serialize + DeserializeOwned {

@@ -1,0 +1,208 @@
+//! Takes the blobs that a letter brings: each is copied once, and is in the store only if it has the hash that is its name.
+//!
+//! Space is reserved before a byte is taken. What is missing may still come; what is wrong gets time, and then ends the letter.
+
+use std::io;
+
+use safelight_policies::id::ObjectId;
+
+use crate::{
+    BlobList, LIST_BYTES_MAX, Limits, Load, Medium, MediumError, Objects, Refusal,
+    objects::{Fault, Verified},
+    patience::{Patience, Subject},
+};
+
+/// The most missing blobs that one scan looks for on behalf of one letter.
+const MISSING_MAX: u64 = 1_000;
+
+/// Why a letter's blobs are not all here.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Some are missing, cut off, or look wrong for now.
+    Missing { blobs: u64 },
+    /// There is no room for what is missing.
+    NoRoom { needed: u64, free: u64 },
+    /// They never will be.
+    Refused(Refusal),
+    /// The medium fails.
+    Medium(MediumError),
+    /// The store fails.
+    Objects(io::Error),
+}
+
+/// What taking needs to know.
+pub(crate) struct Taker<'a> {
+    pub(crate) medium: &'a dyn Medium,
+    pub(crate) objects: &'a dyn Objects,
+    pub(crate) patience: &'a mut Patience,
+    /// What letters before this one were promised, in bytes.
+    pub(crate) reserved: &'a mut u64,
+    pub(crate) limits: Limits,
+    pub(crate) now: u64,
+}
+
+impl Taker<'_> {
+    /// Takes what is there. Returns the list once all of it is.
+    pub(crate) fn take(&mut self, load: &Load) -> Result<BlobList, Stop> {
+        if self.stored(load.list)?.is_none() {
+            self.copy(load.list, None)?;
+        }
+        let list = self.list(load)?;
+        let missing = self.missing(&list)?;
+        self.reserve(&missing)?;
+        let mut lacking = 0;
+        for (id, len) in missing {
+            match self.copy(id, Some(len)) {
+                Ok(()) => *self.reserved = self.reserved.saturating_sub(len),
+                Err(Stop::Missing { .. }) => lacking += 1,
+                Err(stop) => return Err(stop),
+            }
+            if lacking >= MISSING_MAX {
+                break;
+            }
+        }
+        if lacking > 0 {
+            Err(Stop::Missing { blobs: lacking })
+        } else {
+            Ok(list)
+        }
+    }
+
+    fn list(&self, load: &Load) -> Result<BlobList, Stop> {
+        let refused = |refusal| Err(Stop::Refused(refusal));
+        let bytes = read(self.objects, load.list, LIST_BYTES_MAX).map_err(Stop::Objects)?;
+        let list = match BlobList::decode(&bytes) {
+            Ok(list) => list,
+            Err(source) => return refused(Refusal::BadList { source }),
+        };
+        let (blobs, max) = (list.entries().len() as u64, self.limits.blobs);
+        if blobs > max {
+            return refused(Refusal::TooManyBlobs { blobs, max });
+        }
+        if list.bytes() != load.bytes {
+            let (object, said, found) = (load.list, load.bytes, list.bytes());
+            return refused(Refusal::LyingSizes {
+                object,
+                said,
+                found,
+            });
+        }
+        Ok(list)
+    }
+
+    fn missing(&self, list: &BlobList) -> Result<Vec<(ObjectId, u64)>, Stop> {
+        let mut missing = Vec::new();
+        for (object, said) in list
+            .entries()
+            .iter()
+            .map(|(id, len)| (*id, u64::from(*len)))
+        {
+            match self.stored(object)? {
+                Some(found) if found != said => {
+                    return Err(Stop::Refused(Refusal::LyingSizes {
+                        object,
+                        said,
+                        found,
+                    }));
+                }
+                Some(_) => {}
+                None => missing.push((object, said)),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn reserve(&mut self, missing: &[(ObjectId, u64)]) -> Result<(), Stop> {
+        let needed: u64 = missing.iter().map(|(_, len)| len).sum();
+        let room = self.objects.room().map_err(Stop::Objects)?;
+        let free = room.saturating_sub(*self.reserved);
+        if needed > free {
+            return Err(Stop::NoRoom { needed, free });
+        }
+        *self.reserved += needed;
+        Ok(())
+    }
+
+    fn stored(&self, id: ObjectId) -> Result<Option<u64>, Stop> {
+        self.objects.len(id).map_err(Stop::Objects)
+    }
+
+    /// Copies one blob of a length that is known, or of any that a list may have.
+    fn copy(&mut self, id: ObjectId, said: Option<u64>) -> Result<(), Stop> {
+        let missing = Err(Stop::Missing { blobs: 1 });
+        let blob = match self.medium.open_blob(id) {
+            Ok(blob) => blob,
+            // Whoever put it there, the sender's next try replaces it.
+            Err(MediumError::Irregular { what, .. }) => {
+                return self.doubt(id, [0; 32], Refusal::BlobNotAFile { object: id, what });
+            }
+            Err(MediumError::TooLong { len, max, .. }) => {
+                let (said, found) = (said.unwrap_or(max), len);
+                return self.doubt(
+                    id,
+                    [0; 32],
+                    Refusal::LyingSizes {
+                        object: id,
+                        said,
+                        found,
+                    },
+                );
+            }
+            Err(error) => return Err(Stop::Medium(error)),
+        };
+        let Some(mut blob) = blob else {
+            return missing;
+        };
+        let len = said.unwrap_or(blob.len);
+        if blob.len < len || len == 0 {
+            return missing;
+        }
+        if blob.len > said.unwrap_or(LIST_BYTES_MAX) {
+            let found = blob.len;
+            let said = said.unwrap_or(LIST_BYTES_MAX);
+            let digest = blake3::hash(&found.to_le_bytes()).into();
+            return self.doubt(
+                id,
+                digest,
+                Refusal::LyingSizes {
+                    object: id,
+                    said,
+                    found,
+                },
+            );
+        }
+        let mut source = Verified::new(&mut *blob.source, id, len);
+        let stored = self.objects.put(id, len, &mut source);
+        match (stored, source.fault) {
+            (Ok(()), None) if source.is_whole() => Ok(()),
+            (_, Some(Fault::Read(_) | Fault::Short)) => missing,
+            (_, Some(Fault::Other(digest))) => {
+                self.doubt(id, digest, Refusal::HashMismatch { object: id })
+            }
+            (Err(error), None) => Err(Stop::Objects(error)),
+            // A store that does not read to the end cannot know what it stored.
+            (Ok(()), None) => Err(Stop::Objects(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    fn doubt(&mut self, id: ObjectId, digest: [u8; 32], refusal: Refusal) -> Result<(), Stop> {
+        let over = self.patience.is_over(Subject::Blob(id), digest, self.now);
+        Err(if over {
+            Stop::Refused(refusal)
+        } else {
+            Stop::Missing { blobs: 1 }
+        })
+    }
+}
+
+/// Reads an object of at most `max` bytes and checks it against its name.
+pub(crate) fn read(objects: &dyn Objects, id: ObjectId, max: u64) -> io::Result<Vec<u8>> {
+    let len = objects.len(id)?.ok_or(io::ErrorKind::NotFound)?;
+    if len > max {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut source = objects.open(id)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+    io::Read::read_to_end(&mut Verified::new(&mut *source, id, len), &mut bytes)?;
+    Ok(bytes)
+}
