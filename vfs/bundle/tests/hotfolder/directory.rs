@@ -158,7 +158,8 @@ fn what_does_not_fit_is_refused_before_it_is_written() {
     };
     assert_eq!(folder, kept.path());
     assert!(needed > free);
-    assert_eq!(files(kept.path()).len(), 1);
+    // Not even its directory was made.
+    assert_eq!(fs::read_dir(kept.path().join("blobs")).unwrap().count(), 0);
 }
 
 #[test]
@@ -248,6 +249,21 @@ fn only_a_letter_is_put_back() {
             .all(|aside| !medium.put_back(&to, aside).unwrap())
     );
     assert!(!kept.path().join("secret").exists());
+}
+
+/// Also one that stays inside: two names for one thing are one too many.
+#[test]
+fn a_link_on_the_way_is_not_followed() {
+    let (kept, medium) = hot();
+    put(&medium, b"blob").unwrap();
+    fs::rename(kept.path().join("blobs"), kept.path().join("other")).unwrap();
+    std::os::unix::fs::symlink("other", kept.path().join("blobs")).unwrap();
+    let before = files(&kept.path().join("other"));
+    let said = medium.open_blob(object_id(b"blob")).map(drop).unwrap_err();
+    assert!(matches!(said, MediumError::Escapes { .. }), "{said}");
+    let said = put(&medium, b"more").unwrap_err();
+    assert!(matches!(said, MediumError::Escapes { .. }), "{said}");
+    assert_eq!(files(&kept.path().join("other")), before);
 }
 
 #[test]
