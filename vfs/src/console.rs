@@ -119,7 +119,53 @@ pub(crate) fn carry(mut from: File, mut to: File, kept: Arc<Kept>) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use safelight_seal::{random::SystemRandom, working::WorkingKey};
+
     use super::*;
+    use crate::{area::Area, lower::Segments, upper::Upper};
+
+    fn kept(limit: u64) -> Kept {
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let key = WorkingKey::generate(&SystemRandom::new()).unwrap();
+        let upper = Upper::new(tempfile::tempfile().unwrap(), key, 1 << 20);
+        Kept::new(Store::new(Segments::new(area), Some(upper)).into(), limit)
+    }
+
+    #[test]
+    fn output_is_kept_up_to_the_limit_and_says_where_it_was_cut() {
+        let exact = kept(6);
+        exact.append(b"abc");
+        exact.append(b"def");
+        assert_eq!(exact.text(), b"abcdef");
+        for more in [&b"g"[..], b"gh"] {
+            exact.append(more);
+            assert_eq!(exact.text(), [b"abcdef", CUT].concat());
+        }
+        let within = kept(4);
+        within.append(b"abc");
+        within.append(b"def");
+        within.append(b"g");
+        assert_eq!(within.text(), [b"abcd", CUT].concat());
+    }
+
+    #[test]
+    fn what_two_streams_say_at_once_is_kept_of_both() {
+        let kept = Arc::new(kept(1 << 20));
+        let speakers = [b'o', b'e'].map(|byte| {
+            let kept = kept.clone();
+            thread::spawn(move || (0..500).for_each(|_| kept.append(&[byte; 16])))
+        });
+        for speaker in speakers {
+            speaker.join().unwrap();
+        }
+        let text = kept.text();
+        assert_eq!(text.len(), 2 * 500 * 16);
+        assert!(
+            text.chunks(16)
+                .all(|line| line.iter().all(|byte| *byte == line[0]))
+        );
+    }
 
     #[test]
     fn a_terminal_gets_text_and_nothing_else() {

@@ -257,6 +257,39 @@ fn neither_a_rename_nor_a_link_carries_what_cannot_be_read_to_where_it_can() {
 }
 
 #[test]
+fn both_places_of_a_move_and_everything_below_must_be_writable() {
+    let mut bench = Bench::new();
+    bench.write = vec!["out/**", "half", "half/a"];
+    let list = [
+        ("half", What::Directory),
+        ("half/a", What::File(b"1")),
+        ("half/b", What::File(b"2")),
+        ("in", What::Directory),
+        ("in/x", What::File(b"3")),
+        ("out", What::Directory),
+        ("out/y", What::File(b"4")),
+    ];
+    let layer = bench.layer(&list);
+    let view = bench.view(&[&layer]);
+    let (input, out) = (ino(&view, "in"), ino(&view, "out"));
+    let half: (Ino, &[u8]) = (ROOT, b"half");
+    let refused = Err(Errno::EACCES);
+    for how in [Renaming::Replace, Renaming::Exchange] {
+        for (from, to) in [
+            ((input, &b"x"[..]), (out, &b"y"[..])),
+            ((out, b"y"), (input, b"x")),
+            (half, (out, b"y")),
+        ] {
+            assert_eq!(view.rename(ANYONE, from, to, how), refused, "{how:?}");
+        }
+    }
+    let link = view.link(ANYONE, ino(&view, "out/y"), input, b"z");
+    assert_eq!(link.map(drop), refused);
+    let moved = view.rename(ANYONE, (out, b"y"), (out, b"z"), Renaming::Keep);
+    assert_eq!(moved, Ok(()));
+}
+
+#[test]
 fn a_directory_with_something_denied_in_it_stays_where_it_is() {
     let mut bench = Bench::new();
     bench.deny = vec!["a/secret"];
