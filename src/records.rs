@@ -99,7 +99,8 @@ pub(crate) fn records<'a>(
     Records::new(reader, job, &opened.key, anchor)
 }
 
-/// The log's file. A log that was noted and is not there any more was removed.
+/// The log's file. A log that was noted and is not there any more was removed. One that was never noted and is empty has not begun: its
+/// writer died before it wrote a byte.
 pub(crate) fn open_file(
     state: &State,
     opened: &OpenedJob,
@@ -107,20 +108,26 @@ pub(crate) fn open_file(
 ) -> Result<File, Failure> {
     let job = opened.job();
     let path = state.audit_log(&opened.envelope.outline.client, job)?;
+    let failed = |error: io::Error| {
+        Failure::new(
+            Kind::Environment,
+            format!("cannot read {}: {error}", path.display()),
+        )
+    };
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&path);
-    file.map_err(
-        |error| match (error.kind() == io::ErrorKind::NotFound, anchor) {
-            (true, Some(_)) => changed(job, "its file is gone"),
-            (true, None) => Failure::new(Kind::User, format!("{job} has no audit log yet")),
-            (false, _) => Failure::new(
-                Kind::Environment,
-                format!("cannot read {}: {error}", path.display()),
-            ),
-        },
-    )
+    let what = match file {
+        Ok(file) if file.metadata().map_err(failed)?.len() > 0 => return Ok(file),
+        Ok(_) => "empty",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "gone",
+        Err(error) => return Err(failed(error)),
+    };
+    Err(match anchor {
+        Some(_) => changed(job, format!("its file is {what}")),
+        None => Failure::new(Kind::User, format!("{job} has no audit log yet")),
+    })
 }
 
 /// The failure of a log that is not as it was written.

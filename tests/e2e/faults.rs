@@ -880,3 +880,32 @@ fn a_log_that_was_changed_is_never_believed() {
         .expect("put back");
     verify().ok();
 }
+
+/// The writer makes the file before it writes to it: in between it may die, and that is no attack.
+#[test]
+fn a_log_that_has_not_begun_is_told_from_one_that_was_emptied() {
+    if !requires(NEEDS) {
+        return;
+    }
+    let stage = Stage::new();
+    let frame = stage.mid_frame();
+    frame.kill(Role::Agent);
+    stage.assert_dark(&frame.tree, &frame.mounted, SOON);
+    let all = below_directory(&stage.host.path("state/audit")).expect("audit");
+    let log = all.into_iter().find(|path| path.is_file()).expect("log");
+    // Killed before its end, a job has a log that the ledger never noted.
+    fs::write(&log, "").expect("log");
+    let verify = || end(stage.host.safelight().args(["audit", "verify", "last"]));
+    let ended = verify().failed(2);
+    assert!(ended.err.contains("has no audit log yet"), "{ended:?}");
+    end(&mut stage.run(&[], "true")).ok();
+    let all = below_directory(&stage.host.path("state/audit")).expect("audit");
+    for file in all.iter().filter(|path| path.is_file()) {
+        fs::write(file, "").expect("log");
+    }
+    let ended = verify().failed(DENIED);
+    assert!(
+        ended.err.contains("was changed: its file is empty"),
+        "{ended:?}"
+    );
+}
