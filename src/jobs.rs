@@ -113,8 +113,11 @@ pub(crate) fn client_secret(state: &State, random: &dyn Random) -> Result<Client
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let secret = ClientSecret::generate(random).or_fail(Kind::Internal)?;
-            write_private(&path, &secret.to_file_bytes())?;
-            Ok(secret)
+            if make_private(&path, &secret.to_file_bytes())? {
+                return Ok(secret);
+            }
+            // Somebody made it at the same time; there is one client, and theirs it is.
+            client_secret(state, random)
         }
         Err(error) => Err(Failure::new(
             Kind::Environment,
@@ -174,12 +177,24 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Writes a small file durably and whole, readable by its owner only.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(
-            Kind::Environment,
-            format!("cannot write {}: {error}", path.display()),
-        )
-    };
+    let file = beside(path, bytes)?;
+    file.persist(path)
+        .map_err(|error| cannot_write(path, &error.error))?;
+    sync_parent(path)
+}
+
+/// The same, if nothing is there yet; answers whether it did. Of several that do so at the same time, one does.
+pub(crate) fn make_private(path: &Path, bytes: &[u8]) -> Result<bool, Failure> {
+    match beside(path, bytes)?.persist_noclobber(path) {
+        Ok(_) => sync_parent(path).map(|()| true),
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(cannot_write(path, &error.error)),
+    }
+}
+
+/// A file beside `path`, on the disk, that waits for its name.
+fn beside(path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, Failure> {
+    let failed = |error: std::io::Error| cannot_write(path, &error);
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
     file.as_file()
@@ -187,11 +202,22 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(file)
+}
+
+fn sync_parent(path: &Path) -> Result<(), Failure> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
     fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_DIRECTORY)
         .open(directory)
         .and_then(|it| it.sync_all())
-        .map_err(failed)
+        .map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Kind::Environment,
+        format!("cannot write {}: {error}", path.display()),
+    )
 }

@@ -166,7 +166,9 @@ fn judge_again(order: &Order, envelope: &Envelope) -> Result<Grant, Failure> {
 pub(super) fn check_host(grant: &Grant) -> Result<(), Failure> {
     let report = probe::probe();
     let warnings = probe::check(grant.terms(), &report).map_err(|lacking| {
-        Failure::from_error(Kind::Environment, &lacking).hint("safelight doctor")
+        Failure::from_error(Kind::Environment, &lacking)
+            .hint(&lacking.remedy)
+            .hint("safelight doctor")
     })?;
     for warning in warnings {
         tracing::info!(feature = %warning.feature, "{}: {}", warning.why, warning.remedy);

@@ -267,7 +267,8 @@ fn site_key(state: &State, name: &str, random: &dyn Random) -> Result<SigningSec
     let path = state.site_key(name);
     if !path.exists() {
         let secret = SigningSecret::generate(random).or_fail(Kind::Internal)?;
-        jobs::write_private(&path, &secret.to_bytes()[..])?;
+        // What counts is what is read below: several jobs may be a host's first at the same time.
+        jobs::make_private(&path, &secret.to_bytes()[..])?;
     }
     let bytes = zeroize::Zeroizing::new(jobs::read(&path)?);
     let seed = <&[u8; 32]>::try_from(&bytes[..])

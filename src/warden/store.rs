@@ -88,16 +88,7 @@ impl Store {
             })
             .map_err(io_at(&path))?;
         }
-        let path = root.join("site.key");
-        let site = match read_secret(&path)? {
-            Some(seed) => SigningSecret::from_bytes(&seed),
-            None => {
-                let site =
-                    SigningSecret::generate(rng).map_err(|source| Error::Random { source })?;
-                create(&path, &site.to_bytes()[..])?;
-                site
-            }
-        };
+        let site = site_key(&root.join("site.key"), rng)?;
         Ok(Self {
             root: root.into(),
             site,
@@ -237,6 +228,21 @@ impl Known for Store {
         }
         let newest = newest.get(&(u64::from(task.step), task.task));
         Ok(newest.map(|fence| Fence(*fence)))
+    }
+}
+
+/// The site's key, made at first use. Several processes may be the first at the same time: one makes it, and all use that one.
+fn site_key(path: &Path, rng: &dyn Random) -> Result<SigningSecret, Error> {
+    if let Some(seed) = read_secret(path)? {
+        return Ok(SigningSecret::from_bytes(&seed));
+    }
+    let site = SigningSecret::generate(rng).map_err(|source| Error::Random { source })?;
+    match create(path, &site.to_bytes()[..]) {
+        Ok(()) => Ok(site),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+            site_key(path, rng)
+        }
+        Err(error) => Err(error),
     }
 }
 

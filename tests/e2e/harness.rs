@@ -10,7 +10,7 @@ use std::{
     fmt,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::MetadataExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -119,6 +119,7 @@ pub(crate) fn word(letters: usize) -> String {
 /// A temporary directory with a state in it.
 pub(crate) struct Host {
     temp: TempDir,
+    born: i64,
 }
 
 impl Host {
@@ -127,7 +128,13 @@ impl Host {
             .prefix("safelight-test-")
             .tempdir()
             .expect("temporary directory");
-        Self { temp }
+        let born = fs::metadata(temp.path()).expect("metadata").ctime();
+        Self { temp, born }
+    }
+
+    /// When it was made: seconds since 1970, by the clock of its file system.
+    pub(crate) fn born(&self) -> i64 {
+        self.born
     }
 
     /// Where everything of this test is.
