@@ -93,6 +93,20 @@ pub fn settle(held: Holder, fence: Fence, newest: Fence) -> Result<(), SettleRef
     }
 }
 
+/// May an attempt commit? As [`settle`], and not if its job was canceled.
+pub fn commit(
+    held: Holder,
+    fence: Fence,
+    newest: Fence,
+    job: JobState,
+) -> Result<(), SettleRefusal> {
+    settle(held, fence, newest)?;
+    match job {
+        JobState::Canceled => Err(SettleRefusal::Canceled),
+        _ => Ok(()),
+    }
+}
+
 /// How many attempts of a job stand where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
@@ -104,7 +118,7 @@ pub struct Tally {
     pub failed: u64,
 }
 
-/// Where a job stands.
+/// Where a job that is in no queue stands.
 pub fn job_state(outline: &Outline, tally: Tally) -> JobState {
     let tasks = outline
         .steps
@@ -252,6 +266,18 @@ mod tests {
                 "{state} {shown} {newest}"
             );
         }
+    }
+
+    #[test]
+    fn nothing_of_a_canceled_job_is_committed() {
+        let held = holder(AttemptState::Running, 100).unwrap();
+        let ask = |job| commit(held, Fence(9), Fence(9), job);
+        assert_eq!(ask(JobState::Running), Ok(()));
+        assert_eq!(ask(JobState::Canceled), Err(SettleRefusal::Canceled));
+        assert_eq!(
+            commit(held, Fence(9), Fence(10), JobState::Canceled),
+            Err(SettleRefusal::OldFence)
+        );
     }
 
     #[test]

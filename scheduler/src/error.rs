@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use safelight_policies::id::{JobId, SessionId, TaskId};
+use safelight_policies::id::{JobId, NodeName, SessionId, SlotIndex, TaskId};
 
 /// An error of the ledger. Whatever was asked for did not happen, with the one exception that [`Error::Store`] at a commit leaves open
 /// whether it did; asking again tells.
@@ -112,6 +112,26 @@ pub enum Error {
     NoSuchSession {
         /// The session.
         session: SessionId,
+    },
+    /// There is no such node.
+    #[error("{node} is not in the resource database")]
+    NoSuchNode {
+        /// The node.
+        node: NodeName,
+    },
+    /// There is no such slot.
+    #[error("{node} has no slot {slot}", slot = slot.0)]
+    NoSuchSlot {
+        /// The node.
+        node: NodeName,
+        /// The slot.
+        slot: SlotIndex,
+    },
+    /// Another key registered under this name before.
+    #[error("{node} is known by another key")]
+    NodeKey {
+        /// The node.
+        node: NodeName,
     },
     /// Two anchors for the same number of records differ: one of them is of a log that was rewritten.
     #[error("the audit log of {job} was rewritten: two anchors for {records} records differ")]

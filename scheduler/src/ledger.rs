@@ -24,6 +24,7 @@ impl fmt::Debug for Anchor {
     }
 }
 
+/// Makes an enum of states that are stored and shown as one word each.
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($(#[$state_doc:meta])* $state:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -41,22 +42,39 @@ macro_rules! states {
                 match text { $($text => Some(Self::$state),)+ _ => None }
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.as_str()) }
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.as_str()) }
         }
     };
 }
 
+pub(crate) use states;
+
 states!(
-    /// Where a job stands.
+    /// Where a job stands. [`crate::state::follow`] is the table of its moves.
     JobState {
+        /// At home, not yet placed here or there.
+        New = "new",
+        /// To be rendered at another site; nothing of it has left yet.
+        Outsourced = "outsourced",
+        /// Its bundle is in the hot folder of the other site.
+        Published = "published",
+        /// The other site acknowledged it.
+        Accepted = "accepted",
+        /// Its results are on their way home.
+        Returning = "returning",
+        /// Its results are at home.
+        Delivered = "delivered",
+        /// Someone asked for its end.
+        Canceled = "canceled",
         /// No session holds a lease and nothing has failed.
         Waiting = "waiting",
         /// A session holds a lease.
         Running = "running",
         /// Every task has a result.
         Succeeded = "succeeded",
-        /// No session holds a lease, and one ended without a result. A new lease takes the job back to running.
+        /// No session holds a lease, and one ended without a result. A job in a queue is failed only when nothing of it may be tried
+        /// again; any other job goes back to running with its next lease.
         Failed = "failed",
     }
 );
@@ -182,6 +200,9 @@ pub enum LeaseRefusal {
     /// The job may no longer start.
     #[error("the job expired")]
     Expired,
+    /// The job is in a queue, whose order holds.
+    #[error("the job is in a queue: ask for the next task")]
+    Queued,
 }
 
 /// The answer to who ends an attempt, well or not.
@@ -212,4 +233,7 @@ pub enum SettleRefusal {
     /// It ended before.
     #[error("the attempt ended before")]
     Ended,
+    /// The job was canceled: no result counts any more.
+    #[error("the job was canceled")]
+    Canceled,
 }

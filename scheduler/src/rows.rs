@@ -17,6 +17,11 @@ pub(crate) fn stored(what: &'static str, value: u64) -> Result<i64, Error> {
     i64::try_from(value).map_err(|_| Error::OutOfRange { what, value })
 }
 
+/// A deadline as SQLite stores it: one beyond its range is never reached.
+pub(crate) fn deadline(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 /// A value as JSON text.
 pub(crate) fn text<T: Serialize>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value).map_err(|source| Error::Encode { source })
@@ -33,7 +38,7 @@ impl<'a> Reading<'a> {
         Self { row, key }
     }
 
-    fn corrupt(&self, column: &'static str) -> Error {
+    pub(crate) fn corrupt(&self, column: &'static str) -> Error {
         let row = self
             .row
             .try_get::<String, _>(self.key)
@@ -41,7 +46,7 @@ impl<'a> Reading<'a> {
         Error::Corrupt { column, row }
     }
 
-    fn integer(&self, column: &'static str) -> Result<Option<u64>, Error> {
+    pub(crate) fn integer(&self, column: &'static str) -> Result<Option<u64>, Error> {
         self.row
             .try_get::<Option<i64>, _>(column)
             .ok()
@@ -61,7 +66,10 @@ impl<'a> Reading<'a> {
             .map_err(|_| self.corrupt(column))
     }
 
-    fn maybe_parsed<T: FromStr>(&self, column: &'static str) -> Result<Option<T>, Error> {
+    pub(crate) fn maybe_parsed<T: FromStr>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, Error> {
         self.maybe_text(column)?
             .map(|text| text.parse().map_err(|_| self.corrupt(column)))
             .transpose()
@@ -89,19 +97,48 @@ impl<'a> Reading<'a> {
         let Some(records) = self.integer("audit_records")? else {
             return Ok(None);
         };
-        let chain = self
-            .row
-            .try_get::<Vec<u8>, _>("audit_chain")
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| self.corrupt("audit_chain"))?;
+        let chain = self.bytes("audit_chain")?;
         Ok(Some(Anchor { records, chain }))
     }
 
+    pub(crate) fn signed(&self, column: &'static str) -> Result<i64, Error> {
+        self.row.try_get(column).map_err(|_| self.corrupt(column))
+    }
+
+    pub(crate) fn flag(&self, column: &'static str) -> Result<bool, Error> {
+        self.number::<u8>(column).map(|value| value != 0)
+    }
+
+    /// A state by its word.
+    pub(crate) fn maybe_word<T>(
+        &self,
+        column: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.maybe_text(column)?
+            .map(|text| parse(&text).ok_or_else(|| self.corrupt(column)))
+            .transpose()
+    }
+
+    pub(crate) fn word<T>(
+        &self,
+        column: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, Error> {
+        self.maybe_word(column, parse)?
+            .ok_or_else(|| self.corrupt(column))
+    }
+
+    pub(crate) fn bytes<const N: usize>(&self, column: &'static str) -> Result<[u8; N], Error> {
+        self.row
+            .try_get::<Vec<u8>, _>(column)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| self.corrupt(column))
+    }
+
     pub(crate) fn attempt_state(&self) -> Result<AttemptState, Error> {
-        self.maybe_text("state")?
-            .and_then(|text| AttemptState::parse(&text))
-            .ok_or_else(|| self.corrupt("state"))
+        self.word("state", AttemptState::parse)
     }
 
     pub(crate) fn holder(&self) -> Result<Holder, Error> {
@@ -118,10 +155,7 @@ impl<'a> Reading<'a> {
         let entry = JobEntry {
             outline: self.json("outline")?,
             envelope: self.parsed::<ObjectId>("envelope")?,
-            state: self
-                .maybe_text("state")?
-                .and_then(|text| JobState::parse(&text))
-                .ok_or_else(|| self.corrupt("state"))?,
+            state: self.word("state", JobState::parse)?,
             submitted_at: self.number("submitted_at")?,
             anchor: self.anchor()?,
         };
@@ -131,19 +165,27 @@ impl<'a> Reading<'a> {
         Ok(entry)
     }
 
+    pub(crate) fn task(&self) -> Result<TaskId, Error> {
+        Ok(TaskId {
+            step: self.number("step")?,
+            task: self.number("task")?,
+        })
+    }
+
+    pub(crate) fn place(&self) -> Result<Place, Error> {
+        Ok(Place {
+            node: self.parsed("node")?,
+            slot: SlotIndex(self.number("slot")?),
+        })
+    }
+
     pub(crate) fn attempt(&self) -> Result<AttemptEntry, Error> {
         Ok(AttemptEntry {
-            task: TaskId {
-                step: self.number("step")?,
-                task: self.number("task")?,
-            },
+            task: self.task()?,
             attempt: self.number("attempt")?,
             fence: Fence(self.number("fence")?),
             session: self.parsed("session")?,
-            place: Place {
-                node: self.parsed("node")?,
-                slot: SlotIndex(self.number("slot")?),
-            },
+            place: self.place()?,
             leased_at: self.number("leased_at")?,
             lease_until: self.number("lease_until")?,
             state: self.attempt_state()?,

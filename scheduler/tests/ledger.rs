@@ -454,7 +454,7 @@ async fn what_is_no_ledger_or_a_newer_one_is_refused() {
     for (name, sql, newer) in [
         (
             "newer",
-            "PRAGMA application_id = 1397509191; PRAGMA user_version = 2",
+            "PRAGMA application_id = 1397509191; PRAGMA user_version = 3",
             true,
         ),
         (
@@ -475,7 +475,7 @@ async fn what_is_no_ledger_or_a_newer_one_is_refused() {
         raw.execute(sql).await.unwrap();
         match SqliteLedger::open(&path).await.err().unwrap() {
             Error::Newer {
-                found: 2, known: 1, ..
+                found: 3, known: 2, ..
             } => assert!(newer),
             Error::NotALedger { .. } => assert!(!newer),
             other => panic!("{name}: {other}"),

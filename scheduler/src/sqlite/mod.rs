@@ -1,11 +1,27 @@
-//! The ledger in one SQLite file; SQL is here and in the two files below, and nowhere else.
+//! The ledger in one SQLite file; SQL is in this folder and nowhere else.
 //!
 //! Write-ahead log, `synchronous=FULL`: what was answered is on the disk. Each change is one `BEGIN IMMEDIATE` transaction, so that what
 //! a decision has read is still so when its answer is written, whichever process asks. Two unique indexes say the two things that
-//! must never be otherwise, whatever the code does: one running attempt and one result per task.
+//! must never be otherwise, whatever the code does: one running attempt and one result per task. A third says it of a slot: one
+//! session.
 
+mod counts;
+mod finish;
+mod moves;
+mod next;
+mod nodes;
+mod notices;
+mod places;
+mod queues;
+mod reap;
 mod schema;
 mod statements;
+mod upgrade;
+mod why;
+
+pub use next::{Ask, Given, Next};
+pub use reap::Reaped;
+pub use why::WhyNot;
 
 use std::path::Path;
 
@@ -20,29 +36,47 @@ use tokio::sync::Mutex;
 use crate::{
     Error,
     decide::{self, Tally},
-    ledger::{Anchor, AttemptEntry, AttemptState, JobEntry, Leased, Leasing, Place, Settlement},
-    rows::{Reading, stored, text},
+    ledger::{
+        Anchor, AttemptEntry, AttemptState, JobEntry, JobState, LeaseRefusal, Leased, Leasing,
+        Place, Settlement,
+    },
+    rows::{Reading, deadline, stored, text},
+    rules::Rules,
 };
+use counts::{Shift, counts, restate, shift};
+use finish::{Ending, finish, held};
 use statements::{
-    Sql, anchor_of, begin, close, done, failed, held, keep_anchor, newest, note_cause, one,
-    outline_of, restate,
+    Change, NewAttempt, anchor_of, begin, close, failed, give, keep_anchor, newest, note_cause,
+    one, outline_of,
 };
 
 /// The ledger of one site, on one host. May be open in several processes at once.
 pub struct SqliteLedger {
     connection: Mutex<SqliteConnection>,
+    rules: Rules,
 }
 
 impl SqliteLedger {
     /// Opens the ledger, or makes it, for its owner only.
     pub async fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, Rules::default()).await
+    }
+
+    /// Opens the ledger with the site's own numbers.
+    pub async fn open_with(path: &Path, rules: Rules) -> Result<Self, Error> {
         let connection = schema::open(path).await?;
         Ok(Self {
             connection: Mutex::new(connection),
+            rules,
         })
     }
 
-    /// Writes down a job whose envelope was verified. An id is good for one job, for ever.
+    /// The site's numbers.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Writes down a job whose envelope was verified, in no queue: its tasks are leased by name. An id is good for one job, for ever.
     pub async fn admit_job(
         &self,
         outline: &Outline,
@@ -52,26 +86,11 @@ impl SqliteLedger {
         let mut connection = self.connection.lock().await;
         let mut change = begin(&mut connection).await?;
         let state = decide::job_state(outline, Tally::default());
-        let done = sqlx::query(
-            "INSERT INTO job (id, client, outline, envelope, state, submitted_at)
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(outline.job.to_string())
-        .bind(outline.client.to_string())
-        .bind(text(outline)?)
-        .bind(envelope.to_string())
-        .bind(state.as_str())
-        .bind(stored("time", now)?)
-        .execute(&mut *change)
-        .await
-        .map_err(failed)?;
-        if done.rows_affected() == 0 {
-            return Err(Error::AlreadyAdmitted { job: outline.job });
-        }
+        add_job(&mut change, outline, envelope, state, now).await?;
         change.commit().await.map_err(failed)
     }
 
-    /// Leases a task to a session for `ttl` seconds. An earlier lease that ran out is superseded; one that did not refuses.
+    /// Leases a task of a job that is in no queue to a session for `ttl` seconds. An earlier lease that ran out is superseded; one that did not refuses.
     pub async fn lease(
         &self,
         job: JobId,
@@ -87,7 +106,12 @@ impl SqliteLedger {
         if !decide::has_task(&outline, task) {
             return Err(Error::NoSuchTask { job, task });
         }
-        let done = done(&mut change, &outline).await?;
+        if moves::standing(&mut change, job).await?.farm {
+            let reason = LeaseRefusal::Queued;
+            return Ok(Leasing::Refused { reason });
+        }
+        let steps = counts(&mut change, &outline).await?;
+        let done: Vec<u64> = steps.iter().map(|step| step.done).collect();
         let newest = newest(&mut change, job, task).await?;
         let grant = match decide::lease(&outline, task, &done, newest, now) {
             Ok(grant) => grant,
@@ -97,25 +121,25 @@ impl SqliteLedger {
             close(&mut change, fence, AttemptState::Superseded, now).await?;
             note_cause(&mut change, fence, &Cause::NodeLost).await?;
         }
+        let repeats = newest.is_some() && grant.supersedes.is_none();
+        let by = Shift {
+            running: i64::from(grant.supersedes.is_none()),
+            failed: -i64::from(repeats),
+            ..Shift::default()
+        };
+        shift(&mut change, job, task, by).await?;
         let expires = now.saturating_add(ttl);
-        let row = sqlx::query(
-            "INSERT INTO attempt (job, step, task, attempt, session, node, slot, leased_at, lease_until, state)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'running') RETURNING fence, session",
-        )
-        .bind(job.to_string())
-        .bind(i64::from(task.step))
-        .bind(stored("task", task.task)?)
-        .bind(i64::from(grant.attempt))
-        .bind(session.to_string())
-        .bind(place.node.to_string())
-        .bind(i64::from(place.slot.0))
-        .bind(stored("time", now)?)
-        .bind(stored("time", expires)?)
-        .fetch_one(&mut *change)
-        .await
-        .map_err(failed)?;
-        let fence = Fence(Reading::new(&row, "session").number("fence")?);
-        restate(&mut change, &outline).await?;
+        let new = NewAttempt {
+            job,
+            task,
+            attempt: grant.attempt,
+            session,
+            place,
+            until: expires,
+            booked: false,
+        };
+        let fence = give(&mut change, &new, now).await?;
+        restate(&mut change, &outline, &self.rules, now).await?;
         change.commit().await.map_err(failed)?;
         Ok(Leasing::Leased(Leased {
             attempt: grant.attempt,
@@ -158,19 +182,9 @@ impl SqliteLedger {
         anchor: Anchor,
         now: u64,
     ) -> Result<Settlement, Error> {
-        let note = sqlx::query("UPDATE attempt SET result = ?, cause = ? WHERE fence = ?")
-            .bind(manifest.to_string())
-            .bind(text(&Cause::Exited { code: 0 })?)
-            .bind(stored("fence", fence.0)?);
-        self.settle(
-            session,
-            Some(fence),
-            AttemptState::Committed,
-            note,
-            Some(anchor),
-            now,
-        )
-        .await
+        let ending = Ending::Result(manifest);
+        self.settle(session, Some(fence), ending, Some(anchor), now)
+            .await
     }
 
     /// Ends an attempt without a result. `anchor` is `None` only if the audit log itself was lost.
@@ -181,10 +195,7 @@ impl SqliteLedger {
         anchor: Option<Anchor>,
         now: u64,
     ) -> Result<Settlement, Error> {
-        let note = sqlx::query("UPDATE attempt SET cause = ? WHERE session = ?")
-            .bind(text(cause)?)
-            .bind(session.to_string());
-        self.settle(session, None, AttemptState::Failed, note, anchor, now)
+        self.settle(session, None, Ending::Cause(cause), anchor, now)
             .await
     }
 
@@ -192,8 +203,7 @@ impl SqliteLedger {
         &self,
         session: SessionId,
         shown: Option<Fence>,
-        state: AttemptState,
-        note: Sql,
+        ending: Ending<'_>,
         anchor: Option<Anchor>,
         now: u64,
     ) -> Result<Settlement, Error> {
@@ -201,11 +211,17 @@ impl SqliteLedger {
         let mut change = begin(&mut connection).await?;
         let held = held(&mut change, session).await?;
         let fence = shown.unwrap_or(held.holder.fence);
-        if let Err(reason) = decide::settle(held.holder, fence, held.newest) {
+        let decided = match ending {
+            Ending::Result(_) => {
+                let job = moves::standing(&mut change, held.job).await?.state;
+                decide::commit(held.holder, fence, held.newest, job)
+            }
+            Ending::Cause(_) => decide::settle(held.holder, fence, held.newest),
+        };
+        if let Err(reason) = decided {
             return Ok(Settlement::Refused { reason });
         }
-        close(&mut change, fence, state, now).await?;
-        one(&mut change, note).await?;
+        finish(&mut change, &held, ending, &self.rules, now).await?;
         if let Some(anchor) = anchor {
             let own = sqlx::query(
                 "UPDATE attempt SET audit_records = ?, audit_chain = ? WHERE fence = ?",
@@ -217,7 +233,7 @@ impl SqliteLedger {
             keep_anchor(&mut change, held.job, anchor).await?;
         }
         let outline = outline_of(&mut change, held.job).await?;
-        restate(&mut change, &outline).await?;
+        restate(&mut change, &outline, &self.rules, now).await?;
         change.commit().await.map_err(failed)?;
         Ok(Settlement::Accepted)
     }
@@ -309,6 +325,35 @@ impl SqliteLedger {
             .map_err(failed)?;
         read(&rows, "session", Reading::attempt)
     }
+}
+
+/// Writes down a job in no queue, none of whose tasks was given out.
+async fn add_job(
+    change: &mut Change<'_>,
+    outline: &Outline,
+    envelope: ObjectId,
+    state: JobState,
+    now: u64,
+) -> Result<(), Error> {
+    let done = sqlx::query(
+        "INSERT INTO job (id, client, outline, envelope, state, submitted_at, priority, expires)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(outline.job.to_string())
+    .bind(outline.client.to_string())
+    .bind(text(outline)?)
+    .bind(envelope.to_string())
+    .bind(state.as_str())
+    .bind(stored("time", now)?)
+    .bind(i64::from(outline.priority))
+    .bind(deadline(outline.expires))
+    .execute(&mut **change)
+    .await
+    .map_err(failed)?;
+    if done.rows_affected() == 0 {
+        return Err(Error::AlreadyAdmitted { job: outline.job });
+    }
+    counts::count_from_zero(change, outline).await
 }
 
 fn read<'a, T>(

@@ -13,19 +13,23 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::statements::{Change, Sql, begin, failed};
+use super::{
+    statements::{Change, Sql, begin, failed},
+    upgrade,
+};
 use crate::Error;
 
 /// "SLLG": marks the file as ours.
 const APPLICATION: i64 = 0x534c_4c47;
 
 /// The schema that this program writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long a change waits for another process's change.
 const BUSY: Duration = Duration::from_secs(10);
 
-const SCHEMA: &str = "
+/// The first version.
+const SCHEMA_1: &str = "
 CREATE TABLE job (
     id TEXT PRIMARY KEY,
     client TEXT NOT NULL,
@@ -148,10 +152,12 @@ async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
     .await?;
     match (application, found) {
         (0, 0) if tables == 0 => {
-            sqlx::raw_sql(SCHEMA)
-                .execute(&mut *change)
-                .await
-                .map_err(failed)?;
+            run(&mut change, SCHEMA_1).await?;
+            run(&mut change, upgrade::TO_2).await?;
+            change.commit().await.map_err(failed)
+        }
+        (APPLICATION, 1) => {
+            run(&mut change, upgrade::TO_2).await?;
             change.commit().await.map_err(failed)
         }
         (APPLICATION, SCHEMA_VERSION) => Ok(()),
@@ -164,6 +170,11 @@ async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
             path: path.to_owned(),
         }),
     }
+}
+
+async fn run(change: &mut Change<'_>, script: &'static str) -> Result<(), Error> {
+    let done = sqlx::raw_sql(script).execute(&mut **change).await;
+    done.map(drop).map_err(failed)
 }
 
 async fn pragma(change: &mut Change<'_>, query: Sql) -> Result<i64, Error> {

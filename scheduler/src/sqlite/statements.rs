@@ -11,8 +11,8 @@ use sqlx::{
 
 use crate::{
     Error,
-    decide::{self, Holder, Tally},
-    ledger::{Anchor, AttemptState},
+    decide::{self, Holder},
+    ledger::{Anchor, AttemptState, Place},
     rows::{Reading, stored, text},
 };
 
@@ -21,6 +21,16 @@ pub(super) type Sql = Query<'static, Sqlite, SqliteArguments>;
 
 pub(super) fn failed(source: sqlx::Error) -> Error {
     Error::Store { source }
+}
+
+pub(super) fn no_such_job(job: JobId) -> Error {
+    Error::NoSuchJob {
+        selector: job.to_string(),
+    }
+}
+
+pub(super) fn no_such_session(session: SessionId) -> Error {
+    Error::NoSuchSession { session }
 }
 
 pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<Change<'_>, Error> {
@@ -47,9 +57,7 @@ pub(super) async fn outline_of(change: &mut Change<'_>, job: JobId) -> Result<Ou
         .map_err(failed)?;
     match row {
         Some(row) => Reading::new(&row, "id").json("outline"),
-        None => Err(Error::NoSuchJob {
-            selector: job.to_string(),
-        }),
+        None => Err(no_such_job(job)),
     }
 }
 
@@ -72,51 +80,43 @@ pub(super) async fn newest(
     .transpose()
 }
 
-/// The tasks of each step that have a result.
-pub(super) async fn done(change: &mut Change<'_>, outline: &Outline) -> Result<Vec<u64>, Error> {
-    let rows = sqlx::query(
-        "SELECT job, step, count(*) AS done FROM attempt
-         WHERE job = ? AND state = 'committed' GROUP BY step",
+/// A new attempt, of a task that nobody holds.
+pub(super) struct NewAttempt<'a> {
+    pub(super) job: JobId,
+    pub(super) task: TaskId,
+    pub(super) attempt: u32,
+    pub(super) session: SessionId,
+    pub(super) place: &'a Place,
+    pub(super) until: u64,
+    /// It is given by a queue.
+    pub(super) booked: bool,
+}
+
+/// Writes down a new attempt: its fence, which is larger than any before.
+pub(super) async fn give(
+    change: &mut Change<'_>,
+    new: &NewAttempt<'_>,
+    now: u64,
+) -> Result<Fence, Error> {
+    let row = sqlx::query(
+        "INSERT INTO attempt
+            (job, step, task, attempt, session, node, slot, leased_at, lease_until, booked, state)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running') RETURNING fence, session",
     )
-    .bind(outline.job.to_string())
-    .fetch_all(&mut **change)
+    .bind(new.job.to_string())
+    .bind(i64::from(new.task.step))
+    .bind(stored("task", new.task.task)?)
+    .bind(i64::from(new.attempt))
+    .bind(new.session.to_string())
+    .bind(new.place.node.to_string())
+    .bind(i64::from(new.place.slot.0))
+    .bind(stored("time", now)?)
+    .bind(stored("time", new.until)?)
+    .bind(new.booked)
+    .fetch_one(&mut **change)
     .await
     .map_err(failed)?;
-    let mut done = vec![0; outline.steps.len()];
-    for row in &rows {
-        let row = Reading::new(row, "job");
-        if let Some(count) = done.get_mut(row.number::<usize>("step")?) {
-            *count = row.number("done")?;
-        }
-    }
-    Ok(done)
-}
-
-/// A session's attempt, and the newest fence of its task.
-pub(super) struct Held {
-    pub(super) job: JobId,
-    pub(super) holder: Holder,
-    pub(super) newest: Fence,
-}
-
-pub(super) async fn held(change: &mut Change<'_>, session: SessionId) -> Result<Held, Error> {
-    let row = sqlx::query(
-        "SELECT job, session, attempt, fence, state, lease_until,
-            (SELECT max(later.fence) FROM attempt AS later
-             WHERE later.job = own.job AND later.step = own.step AND later.task = own.task) AS newest
-         FROM attempt AS own WHERE session = ?",
-    )
-    .bind(session.to_string())
-    .fetch_optional(&mut **change)
-    .await
-    .map_err(failed)?
-    .ok_or(Error::NoSuchSession { session })?;
-    let row = Reading::new(&row, "session");
-    Ok(Held {
-        job: row.parsed("job")?,
-        holder: row.holder()?,
-        newest: Fence(row.number("newest")?),
-    })
+    Ok(Fence(Reading::new(&row, "session").number("fence")?))
 }
 
 /// Takes an attempt out of the running state.
@@ -146,34 +146,6 @@ pub(super) async fn note_cause(
     one(change, query).await
 }
 
-/// Brings the job's state in line with its attempts.
-pub(super) async fn restate(change: &mut Change<'_>, outline: &Outline) -> Result<(), Error> {
-    let job = outline.job.to_string();
-    let row = sqlx::query(
-        "SELECT ? AS job,
-            (SELECT count(*) FROM attempt WHERE job = ?1 AND state = 'running') AS running,
-            (SELECT count(*) FROM attempt WHERE job = ?1 AND state = 'committed') AS committed,
-            (SELECT count(*) FROM attempt AS own WHERE job = ?1 AND state IN ('failed', 'superseded')
-                AND attempt = (SELECT max(attempt) FROM attempt AS later
-                    WHERE later.job = own.job AND later.step = own.step AND later.task = own.task)) AS failed",
-    )
-    .bind(job.clone())
-    .fetch_one(&mut **change)
-    .await
-    .map_err(failed)?;
-    let row = Reading::new(&row, "job");
-    let tally = Tally {
-        running: row.number("running")?,
-        committed: row.number("committed")?,
-        failed: row.number("failed")?,
-    };
-    let state = decide::job_state(outline, tally);
-    let query = sqlx::query("UPDATE job SET state = ? WHERE id = ?")
-        .bind(state.as_str())
-        .bind(job);
-    one(change, query).await
-}
-
 pub(super) async fn anchor_of(
     change: &mut Change<'_>,
     job: JobId,
@@ -183,9 +155,7 @@ pub(super) async fn anchor_of(
         .fetch_optional(&mut **change)
         .await
         .map_err(failed)?
-        .ok_or_else(|| Error::NoSuchJob {
-            selector: job.to_string(),
-        })?;
+        .ok_or_else(|| no_such_job(job))?;
     Reading::new(&row, "id").anchor()
 }
 

@@ -1,0 +1,172 @@
+//! How an attempt ends: its row, its step's counts, whether its task is tried again, and what its node did.
+
+use safelight_policies::{
+    cause::Cause,
+    id::{Fence, JobId, NodeName, ObjectId, SessionId, TaskId},
+};
+
+use super::{
+    counts::{Shift, shift},
+    moves::{self, Standing},
+    nodes,
+    statements::{Change, close, failed, no_such_session, one},
+};
+use crate::{
+    AttemptState, Error, JobState, Rules,
+    decide::Holder,
+    retry::{self, Fault, History, Verdict},
+    rows::{Reading, deadline, stored, text},
+};
+
+/// How an attempt ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// With a result.
+    Result(ObjectId),
+    /// Without.
+    Cause(&'a Cause),
+}
+
+/// A session's attempt, and the newest fence of its task.
+pub(super) struct Held {
+    pub(super) job: JobId,
+    pub(super) task: TaskId,
+    pub(super) node: NodeName,
+    /// It was given by a queue.
+    pub(super) booked: bool,
+    pub(super) holder: Holder,
+    pub(super) newest: Fence,
+}
+
+pub(super) async fn held(change: &mut Change<'_>, session: SessionId) -> Result<Held, Error> {
+    find(change, session)
+        .await?
+        .ok_or_else(|| no_such_session(session))
+}
+
+pub(super) async fn find(
+    change: &mut Change<'_>,
+    session: SessionId,
+) -> Result<Option<Held>, Error> {
+    let row = sqlx::query(
+        "SELECT job, step, task, node, booked, session, attempt, fence, state, lease_until,
+            (SELECT max(later.fence) FROM attempt AS later
+             WHERE later.job = own.job AND later.step = own.step AND later.task = own.task) AS newest
+         FROM attempt AS own WHERE session = ?",
+    )
+    .bind(session.to_string())
+    .fetch_optional(&mut **change)
+    .await
+    .map_err(failed)?;
+    let Some(row) = row else { return Ok(None) };
+    let row = Reading::new(&row, "session");
+    Ok(Some(Held {
+        job: row.parsed("job")?,
+        task: row.task()?,
+        node: row.parsed("node")?,
+        booked: row.flag("booked")?,
+        holder: row.holder()?,
+        newest: Fence(row.number("newest")?),
+    }))
+}
+
+/// Ends a running attempt that is the newest of its task.
+pub(super) async fn finish(
+    change: &mut Change<'_>,
+    held: &Held,
+    ending: Ending<'_>,
+    rules: &Rules,
+    now: u64,
+) -> Result<(), Error> {
+    let fence = held.holder.fence;
+    let (state, cause, result) = match ending {
+        Ending::Result(manifest) => (
+            AttemptState::Committed,
+            &Cause::Exited { code: 0 },
+            Some(manifest.to_string()),
+        ),
+        Ending::Cause(cause) => (AttemptState::Failed, cause, None),
+    };
+    close(change, fence, state, now).await?;
+    let note = sqlx::query("UPDATE attempt SET result = ?, cause = ? WHERE fence = ?")
+        .bind(result)
+        .bind(text(cause)?)
+        .bind(stored("fence", fence.0)?);
+    one(change, note).await?;
+    let mut by = Shift {
+        running: -1,
+        ..Shift::default()
+    };
+    if state == AttemptState::Committed {
+        by.done = 1;
+        if held.booked {
+            nodes::praise(change, &held.node).await?;
+        }
+    } else {
+        by.failed = 1;
+        if held.booked && try_again(change, held, cause, rules, now).await? {
+            by.again = 1;
+        }
+    }
+    shift(change, held.job, held.task, by).await
+}
+
+/// Decides whether a task is tried again, and notes it if so.
+async fn try_again(
+    change: &mut Change<'_>,
+    held: &Held,
+    cause: &Cause,
+    rules: &Rules,
+    now: u64,
+) -> Result<bool, Error> {
+    let fault = retry::fault(cause);
+    // That a node is gone is not told by the node: it may as well have been switched off.
+    if fault == Fault::Node && *cause != Cause::NodeLost {
+        nodes::blame(change, &held.node, rules).await?;
+    }
+    let standing = moves::standing(change, held.job).await?;
+    if !matches!(standing.state, JobState::Waiting | JobState::Running) {
+        return Ok(false);
+    }
+    let history = history(change, held, &standing).await?;
+    let retries = standing.terms.retries(rules);
+    let Verdict::Again { elsewhere } = retry::verdict(fault, history, retries, rules) else {
+        return Ok(false);
+    };
+    let avoid = elsewhere.then(|| held.node.to_string());
+    let query = sqlx::query(
+        "INSERT INTO again (job, step, task, avoid, avoid_until) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(held.job.to_string())
+    .bind(i64::from(held.task.step))
+    .bind(stored("task", held.task.task)?)
+    .bind(avoid)
+    .bind(deadline(now.saturating_add(rules.elsewhere)));
+    one(change, query).await?;
+    Ok(true)
+}
+
+/// How the task's attempts ended, this one included.
+async fn history(
+    change: &mut Change<'_>,
+    held: &Held,
+    standing: &Standing,
+) -> Result<History, Error> {
+    let rows = sqlx::query(
+        "SELECT session, cause FROM attempt
+         WHERE job = ? AND step = ? AND task = ? AND cause IS NOT NULL AND fence > ?",
+    )
+    .bind(held.job.to_string())
+    .bind(i64::from(held.task.step))
+    .bind(stored("task", held.task.task)?)
+    .bind(stored("fence", standing.forgiven)?)
+    .fetch_all(&mut **change)
+    .await
+    .map_err(failed)?;
+    let mut history = History::default();
+    for row in &rows {
+        let cause: Cause = Reading::new(row, "session").json("cause")?;
+        history = history.with(retry::fault(&cause));
+    }
+    Ok(history)
+}

@@ -1,0 +1,10 @@
+//! Queues, nodes and leases of two sites, through the public calls of the ledger.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod nodes;
+mod queues;
+mod retries;
+mod simulation;
+mod site;
+mod upgrade;
+mod watch;
