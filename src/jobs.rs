@@ -10,7 +10,7 @@ use std::{
 use safelight_bundle::Envelope;
 use safelight_policies::{
     cause::Cause,
-    id::{ClientAlias, Fence, JobId, ObjectId, SessionId, VerifyKey},
+    id::{ClientAlias, Fence, JobId, ObjectId, SessionId, SiteName, TaskId, VerifyKey},
     path::CentralPath,
 };
 use safelight_seal::{
@@ -25,7 +25,8 @@ use crate::{
     state::State,
 };
 
-/// What the agent needs besides the signed envelope. Clear: nothing of the client's but the places of its views.
+/// What the agent needs besides the signed envelope. Nothing in it is believed: the policy that it names must have the digest that the
+/// client signed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Order {
@@ -33,10 +34,6 @@ pub(crate) struct Order {
     pub(crate) policy: String,
     /// Whose job, by alias.
     pub(crate) client: ClientAlias,
-    /// The central paths, and whether each may be written.
-    pub(crate) central: Vec<(CentralPath, bool)>,
-    /// The asked wall-clock limit in seconds.
-    pub(crate) timeout: Option<u64>,
     /// Files that were packed.
     pub(crate) files: u64,
     /// Their bytes.
@@ -53,8 +50,11 @@ pub(crate) struct Homeward {
 }
 
 /// What a finished attempt left.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Left {
+    /// The task.
+    pub(crate) task: TaskId,
     /// The object that holds the result manifest.
     pub(crate) manifest: ObjectId,
     /// The object that holds the task's log.
@@ -71,34 +71,65 @@ pub(crate) struct Left {
     pub(crate) files: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
+    /// Objects that hold audit logs of the session's own, in order. Empty where the job has one log on this host.
+    pub(crate) audit: Vec<ObjectId>,
+    /// Where it ran: another site's name, or nothing for this one.
+    pub(crate) site: Option<SiteName>,
+    /// When it was written down, in seconds since 1970.
+    pub(crate) at: u64,
 }
 
 /// Notes what an attempt left.
-pub(crate) fn write_left(
-    state: &State,
-    job: JobId,
-    attempt: u32,
-    left: &Left,
-) -> Result<(), Failure> {
+pub(crate) fn write_left(state: &State, job: JobId, left: &Left) -> Result<(), Failure> {
     write_private(
-        &left_path(state, job, attempt)?,
+        &left_path(state, job, left.session)?,
         &serde_json::to_vec(left).or_fail(Kind::Internal)?,
     )
 }
 
-/// What an attempt left; `None` if it left nothing.
-pub(crate) fn left(state: &State, job: JobId, attempt: u32) -> Result<Option<Left>, Failure> {
-    let path = left_path(state, job, attempt)?;
+/// What a session left; `None` if it left nothing.
+pub(crate) fn left(state: &State, job: JobId, session: SessionId) -> Result<Option<Left>, Failure> {
+    let path = left_path(state, job, session)?;
     if !path.exists() {
         return Ok(None);
     }
-    serde_json::from_slice(&read(&path)?)
-        .map(Some)
+    parse_left(&path).map(Some)
+}
+
+/// What all sessions of a job left: by task, then by attempt.
+pub(crate) fn all_left(state: &State, job: JobId) -> Result<Vec<Left>, Failure> {
+    let directory = state.job(job)?.join("left");
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(cannot_read(&directory, &error)),
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let path = entry
+            .map_err(|error| cannot_read(&directory, &error))?
+            .path();
+        // Beside them may be one that is being written.
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            all.push(parse_left(&path)?);
+        }
+    }
+    all.sort_by_key(|left| (left.task, left.attempt, left.fence));
+    Ok(all)
+}
+
+fn parse_left(path: &Path) -> Result<Left, Failure> {
+    serde_json::from_slice(&read(path)?)
         .map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", path.display())))
 }
 
-fn left_path(state: &State, job: JobId, attempt: u32) -> Result<PathBuf, Failure> {
-    Ok(state.job(job)?.join(format!("attempt-{attempt}.json")))
+fn left_path(state: &State, job: JobId, session: SessionId) -> Result<PathBuf, Failure> {
+    let directory = state.job(job)?.join("left");
+    fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, &error))?;
+    Ok(directory.join(format!("{session}.json")))
 }
 
 /// Loads this client's secret, making it at first use.
@@ -167,12 +198,14 @@ pub(crate) fn verify(signed: &[u8], job: JobId, client: &VerifyKey) -> Result<En
 
 /// Reads a small file of the state.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| {
-        Failure::new(
-            Kind::Environment,
-            format!("cannot read {}: {error}", path.display()),
-        )
-    })
+    fs::read(path).map_err(|error| cannot_read(path, &error))
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Kind::Environment,
+        format!("cannot read {}: {error}", path.display()),
+    )
 }
 
 /// Writes a small file durably and whole, readable by its owner only.

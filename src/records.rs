@@ -31,7 +31,7 @@ use crate::{
     failure::{Failure, Kind},
     opened::OpenedJob,
     run::{AuditWriter, Books},
-    state::State,
+    state::{LogOf, State},
 };
 
 pub(crate) use self::{
@@ -107,7 +107,7 @@ pub(crate) fn open_file(
     anchor: Option<Checkpoint>,
 ) -> Result<File, Failure> {
     let job = opened.job();
-    let path = state.audit_log(&opened.envelope.outline.client, job)?;
+    let path = state.audit_log(&opened.envelope.outline.client, job, LogOf::Job)?;
     let failed = |error: io::Error| {
         Failure::new(
             Kind::Environment,
@@ -290,7 +290,12 @@ pub(crate) fn note(
     source: Source,
     event: Control,
 ) -> Result<(), Failure> {
-    let (writer, _) = AuditWriter::start(state, &opened.envelope, source, &[])?;
+    let (writer, _) = AuditWriter::start(
+        state,
+        (&opened.envelope.outline.client, opened.job(), LogOf::Job),
+        source,
+        &[],
+    )?;
     let noted = writer.note(event).and_then(|()| writer.sync());
     let last = writer.finish();
     noted?;

@@ -12,6 +12,7 @@ mod client;
 mod delivery;
 mod home;
 mod servers;
+mod settle;
 mod signals;
 mod slot;
 

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use safelight_policies::id::{ClientAlias, JobId};
+use safelight_policies::id::{ClientAlias, JobId, SessionId};
 
 use crate::failure::{Failure, Kind};
 
@@ -32,6 +32,32 @@ pub(crate) mod user {
     /// The user of the view server of the session in a slot.
     pub(crate) fn view(slot: u16) -> u32 {
         session(slot) + 1
+    }
+}
+
+/// What an audit log is the log of. Each is written by one writer at a time, so sessions that run at once have their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogOf {
+    /// Everything that happens to a job on this host, but for what follows.
+    Job,
+    /// One session, on the node that runs it.
+    Session(SessionId),
+    /// The release of the job's key into one session, at the site whose warden released it.
+    Release(SessionId),
+}
+
+impl LogOf {
+    /// The log's id: whose it is, and which.
+    pub(crate) fn id(self, job: JobId) -> [u8; 16] {
+        let (owner, kind) = match self {
+            Self::Job => (job.as_bytes(), 0),
+            Self::Session(ref session) => (session.as_bytes(), 1),
+            Self::Release(ref session) => (session.as_bytes(), 2),
+        };
+        let mut id = [0; 16];
+        id[..10].copy_from_slice(owner);
+        id[15] = kind;
+        id
     }
 }
 
@@ -106,20 +132,34 @@ impl State {
         Ok(path)
     }
 
-    /// An attempt's directory, which belongs to its view server.
-    pub(crate) fn attempt(&self, job: JobId, attempt: u32, slot: u16) -> Result<PathBuf, Failure> {
-        let attempts = self.job(job)?.join("attempts");
-        self.directory(&attempts, 0o711, None)?;
-        let path = attempts.join(attempt.to_string());
+    /// A session's directory, which belongs to its view server.
+    pub(crate) fn session(
+        &self,
+        job: JobId,
+        session: SessionId,
+        slot: u16,
+    ) -> Result<PathBuf, Failure> {
+        let sessions = self.job(job)?.join("sessions");
+        self.directory(&sessions, 0o711, None)?;
+        let path = sessions.join(session.to_string());
         self.directory(&path, 0o700, Some((user::view(slot), user::AREA)))?;
         Ok(path)
     }
 
-    /// A job's audit log.
-    pub(crate) fn audit_log(&self, client: &ClientAlias, job: JobId) -> Result<PathBuf, Failure> {
+    /// One of a job's audit logs.
+    pub(crate) fn audit_log(
+        &self,
+        client: &ClientAlias,
+        job: JobId,
+        which: LogOf,
+    ) -> Result<PathBuf, Failure> {
         let path = self.root.join("audit").join(client.as_str());
         self.directory(&path, 0o700, None)?;
-        Ok(path.join(format!("{job}.log")))
+        Ok(path.join(match which {
+            LogOf::Job => format!("{job}.log"),
+            LogOf::Session(session) => format!("{job}.{session}.log"),
+            LogOf::Release(session) => format!("{job}.{session}.key.log"),
+        }))
     }
 
     fn directory(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), Failure> {

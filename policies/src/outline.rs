@@ -1,13 +1,16 @@
 //! The outline: the clear half of a job, which the render site may read.
 //!
-//! It holds opaque ids, counts and amounts. No name, path, parameter or command of a client's ever enters it: those are in the recipe,
-//! which is sealed.
+//! It holds opaque ids, counts, amounts, and the places where views are mounted. No name, parameter or command of a client's, and no path
+//! of its files, ever enters it: those are in the recipe and the manifest, which are sealed.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ClientAlias, JobId, PolicyDigest, PolicyName};
+use crate::{
+    id::{ClientAlias, JobId, PolicyDigest, PolicyName},
+    path::CentralPath,
+};
 
 /// What the scheduler may know of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,13 @@ pub struct Outline {
     pub steps: Vec<StepOutline>,
     /// When the job may no longer start, in seconds since 1970.
     pub expires: u64,
+    /// Where the job believes that shared storage is mounted, and whether it may write there. Clear, because the sandbox has to leave a
+    /// place for each view before anything of the job can be read.
+    #[serde(default)]
+    pub central: Vec<(CentralPath, bool)>,
+    /// How often a task that fails by itself is tried again; `None` as the site has it.
+    #[serde(default)]
+    pub retries: Option<u32>,
 }
 
 /// One step: how many tasks, and what each needs.

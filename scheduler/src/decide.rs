@@ -168,6 +168,8 @@ mod tests {
             policy_digest: PolicyDigest([0; 32]),
             steps: vec![step(2, vec![]), step(1, vec![0])],
             expires: 1_000,
+            central: vec![],
+            retries: None,
         }
     }
 

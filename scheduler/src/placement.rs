@@ -295,6 +295,8 @@ mod tests {
             policy_digest: PolicyDigest([0; 32]),
             steps: vec![step(1.0), step(4.0)],
             expires: 1_000,
+            central: vec![],
+            retries: None,
         }
     }
 

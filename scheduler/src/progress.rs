@@ -108,6 +108,8 @@ pub(crate) mod tests {
             policy_digest: PolicyDigest([0; 32]),
             steps: steps.iter().map(step).collect(),
             expires: 1_000,
+            central: vec![],
+            retries: None,
         }
     }
 

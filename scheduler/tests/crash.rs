@@ -47,6 +47,8 @@ fn outline() -> Outline {
             timeout: 60,
         }],
         expires: u64::MAX,
+        central: vec![],
+        retries: None,
     }
 }
 

@@ -38,6 +38,8 @@ fn outline(job: u8, steps: &[(u64, &[u32])]) -> Outline {
             })
             .collect(),
         expires: 100_000,
+        central: vec![],
+        retries: None,
     }
 }
 

@@ -161,7 +161,7 @@ fn show(arguments: &ShowArgs) -> Result<(), Failure> {
     }
     let mut attempts = Vec::new();
     for attempt in books.attempts(job)? {
-        let left = jobs::left(&state, job, attempt.attempt)?;
+        let left = jobs::left(&state, job, attempt.session)?;
         attempts.push((attempt, left));
     }
     if arguments.json {
@@ -238,7 +238,7 @@ fn left(state: &State, job: JobId, wanted: Wanted) -> Result<(AttemptEntry, Left
     };
     let attempts = Books::open(state)?.attempts(job)?;
     for attempt in attempts.iter().filter(fits).rev() {
-        if let Some(left) = jobs::left(state, job, attempt.attempt)? {
+        if let Some(left) = jobs::left(state, job, attempt.session)? {
             return Ok((attempt.clone(), left));
         }
     }
@@ -363,6 +363,7 @@ mod tests {
 
     fn left() -> Left {
         Left {
+            task: TaskId { step: 0, task: 0 },
             manifest: ObjectId([0; 32]),
             log: ObjectId([0; 32]),
             session: SESSION,
@@ -371,6 +372,9 @@ mod tests {
             cause: Cause::Exited { code: 0 },
             files: 2,
             bytes: 2048,
+            audit: vec![],
+            site: None,
+            at: 2,
         }
     }
 

@@ -33,7 +33,7 @@ use crate::{
     opened::OpenedJob,
     process,
     run::{AuditWriter, Books},
-    state::State,
+    state::{LogOf, State},
     terminal,
 };
 
@@ -168,7 +168,7 @@ impl Which {
         }
         let wanted = self.attempt.as_deref();
         for attempt in Books::open(state)?.attempts(job)?.iter().rev() {
-            let Some(left) = jobs::left(state, job, attempt.attempt)? else {
+            let Some(left) = jobs::left(state, job, attempt.session)? else {
                 continue;
             };
             let fits = match wanted {
@@ -226,8 +226,12 @@ fn stand(arguments: &ServeArgs) -> Result<Standing, Failure> {
     let state = State::open(arguments.state.state.as_deref())?;
     let opened = OpenedJob::open(&state, arguments.job)?;
     let layers = layers(&state, &opened, arguments.attempt)?;
-    let (audit, mut others) =
-        AuditWriter::start(&state, &opened.envelope, Source::Debug, &[Source::Debug])?;
+    let (audit, mut others) = AuditWriter::start(
+        &state,
+        (&opened.envelope.outline.client, opened.job(), LogOf::Job),
+        Source::Debug,
+        &[Source::Debug],
+    )?;
     let how = if arguments.attempt == 0 {
         "mount of the inputs".to_owned()
     } else {
@@ -309,7 +313,8 @@ struct Layers {
 fn layers(state: &State, opened: &OpenedJob, attempt: u32) -> Result<Layers, Failure> {
     let mut manifests = vec![opened.inputs()?];
     if attempt > 0 {
-        let left = jobs::left(state, opened.job(), attempt)?;
+        let mut all = jobs::all_left(state, opened.job())?.into_iter();
+        let left = all.find(|left| left.attempt == attempt);
         let left = left
             .ok_or_else(|| Failure::new(Kind::User, format!("attempt {attempt} left nothing")))?;
         manifests.push(opened.results(&left)?);

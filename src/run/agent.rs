@@ -1,17 +1,19 @@
 //! The agent's part: who may run what, in which slot, under which lease. It holds no key and reads nothing of the client's.
 //!
 //! Verify what the client signed; judge again; claim a slot; lease; start the audit writer; make the attempt; anchor the log; let the
-//! client take its results home. The attempt itself is told in [`super::attempt`].
+//! client take its results home. The attempt itself is told in [`super::attempt`], its end in [`super::settle`].
 
 use std::{
-    os::unix::process::CommandExt,
+    io,
+    os::{fd::AsFd, unix::process::CommandExt},
     process::{Command, ExitCode},
 };
 
 use safelight_audit::Source;
 use safelight_bundle::Envelope;
 use safelight_policies::{
-    Grant, cause::Cause, event::Control, id::SessionId, judge::Request, lease::Lease,
+    Grant, Policy, cause::Cause, event::Control, id::SessionId, judge::Request, lease::Lease,
+    outline::Outline,
 };
 use safelight_seal::random::{Random, SystemRandom};
 use safelight_worker::{
@@ -24,7 +26,8 @@ use super::{
     arguments::AgentArgs,
     attempt::{Attempt, Ending},
     books::{Books, Leased},
-    servers::AuditWriter,
+    servers::{AuditWriter, KeyWarden},
+    settle::Settlement,
     signals::Signals,
     slot::{self, Slot},
 };
@@ -32,8 +35,9 @@ use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Order},
     policy_source, process,
-    state::{State, user},
-    terminal, warden,
+    state::{LogOf, State, user},
+    terminal,
+    warden::{self, Ask},
 };
 
 /// Runs the job and becomes the client again.
@@ -94,8 +98,9 @@ impl Held<'_> {
     /// One attempt, with everything about it on the log.
     fn run(&self, leased: &Leased, grant: Grant) -> Result<(), Failure> {
         let others = [Source::Warden, Source::View];
-        let (audit, mut channels) =
-            AuditWriter::start(self.state, self.envelope, Source::Agent, &others)?;
+        let outline = &self.envelope.outline;
+        let log = (&outline.client, outline.job, LogOf::Job);
+        let (audit, mut channels) = AuditWriter::start(self.state, log, Source::Agent, &others)?;
         let Lease {
             session,
             attempt,
@@ -111,26 +116,36 @@ impl Held<'_> {
             attempt,
             fence: fence.0,
         })?;
+        let (view, warden) = (channels.pop(), channels.pop());
+        let (Some(warden), Some(view)) = (warden, view) else {
+            let message = "the audit writer has too few channels";
+            return Err(Failure::new(Kind::Internal, message));
+        };
+        let warden = KeyWarden::start(self.state, warden)?;
+        let (out, err) = (io::stdout(), io::stderr());
         let attempt = Attempt {
             state: self.state,
             envelope: self.envelope,
-            signed: self.signed,
-            leased,
+            lease: &leased.lease,
             slot: self.slot,
-            books: self.books,
             audit: &audit,
-            signals: self.signals,
+            stop: (self.signals.watch(), Cause::Canceled),
+            shown: [out.as_fd(), err.as_fd()],
+            release: &|key| warden.release(&leased.ask(self.signed, key, self.books)),
         };
-        let (view, warden) = (channels.pop(), channels.pop());
-        let ending = match (warden, view) {
-            (Some(warden), Some(view)) => attempt.run(grant, warden, view),
-            _ => Err(Failure::new(
-                Kind::Internal,
-                "the audit writer has too few channels",
-            )),
-        };
+        let ending = attempt.run(grant, view);
         let ending = ending.unwrap_or_else(Ending::never_ran);
-        let settled = attempt.settle(&ending);
+        // One command, one attempt: from here on this site has no way into the job any more.
+        let (job, prekey) = (leased.lease.job, self.envelope.prekey);
+        if let Err(failure) = warden.erase(&Ask::Erase { job, prekey }) {
+            tracing::error!("{failure}");
+        }
+        let settlement = Settlement {
+            attempt: &attempt,
+            books: self.books,
+        };
+        let settled = settlement.settle(&ending);
+        warden.finish();
         let anchor = audit.finish();
         if let Some(failure) = &ending.failure {
             terminal::complain(failure);
@@ -151,14 +166,20 @@ fn judge_again(order: &Order, envelope: &Envelope) -> Result<Grant, Failure> {
         )
         .hint("run the job again"));
     }
+    admit(&policy, &envelope.outline, 0)
+}
+
+/// What the policy grants to a task of this step. The client signed what it asks for.
+pub(crate) fn admit(policy: &Policy, outline: &Outline, step: u32) -> Result<Grant, Failure> {
+    let timeout = outline.steps.get(step as usize).map(|step| step.timeout);
     let request = Request {
-        central: order.central.clone(),
-        timeout: order.timeout,
+        central: outline.central.clone(),
+        timeout,
         env: std::collections::BTreeMap::new(),
     };
     policy.admit(&request).map_err(|denied| {
         Failure::from_error(Kind::Denied, &denied)
-            .hint(format!("safelight policy show {}", order.policy))
+            .hint(format!("safelight policy show {}", outline.policy))
     })
 }
 

@@ -1,23 +1,22 @@
-//! One attempt at a task: from the key's release to the commit. It holds no key and reads nothing of the client's.
+//! One attempt at a task, up to its sealed outputs. It holds no key and reads nothing of the client's.
 //!
-//! Read it top to bottom: start the warden and the view server; have the key released into the view server; launch the sandbox; wait for
-//! the end; have the outputs sealed; commit under the fence. Whatever fails in between ends the session, and leaves nothing running,
-//! mounted or readable.
+//! Read it top to bottom: start the view server; have the key released into it; launch the sandbox; wait for the end; have the outputs
+//! sealed. Whatever fails in between ends the session, and leaves nothing running, mounted or readable. Whether what was sealed counts is
+//! decided by whoever gave the lease: [`super::settle`] on one host, the site for a node.
 
 use std::{
     fs::File,
-    io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
     time::Duration,
 };
 
 use safelight_bundle::Envelope;
 use safelight_channel::Channel;
-use safelight_policies::{Grant, cause::Cause, event::Control, grant::Terms, lease::Lease};
-use safelight_vfs::{
-    area::Area,
-    protocol::{Order as ViewOrder, Sealed},
+use safelight_policies::{
+    Grant, cause::Cause, event::Control, grant::Terms, id::KemKey, lease::Lease,
 };
+use safelight_seal::job_key::Stanza;
+use safelight_vfs::protocol::{Order as ViewOrder, Sealed};
 use safelight_worker::{
     cgroup::Leaf,
     facts::HostFacts,
@@ -28,17 +27,13 @@ use safelight_worker::{
 };
 
 use super::{
-    books::{Books, Leased},
-    servers::{AuditWriter, KeyWarden, ViewIo, ViewServer},
-    signals::Signals,
+    servers::{AuditWriter, ViewIo, ViewServer},
     slot::Slot,
 };
 use crate::{
     failure::{Failure, Kind, OrFail},
-    jobs, process,
+    process,
     state::{State, user},
-    terminal,
-    warden::Ask,
 };
 
 /// How long the walls may take to stand.
@@ -48,24 +43,28 @@ const LAUNCH: Duration = Duration::from_secs(60);
 const INSIDE: (u32, u32) = (1000, 1000);
 
 /// How an attempt ended.
-pub(super) struct Ending {
-    pub(super) cause: Cause,
+pub(crate) struct Ending {
+    pub(crate) cause: Cause,
     /// What was sealed, if the view server lived to seal it.
-    pub(super) sealed: Option<Sealed>,
+    pub(crate) sealed: Option<Sealed>,
     /// What a person should know besides the cause.
-    pub(super) failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
 }
 
 /// What an attempt is made of.
-pub(super) struct Attempt<'a> {
-    pub(super) state: &'a State,
-    pub(super) envelope: &'a Envelope,
-    pub(super) signed: &'a [u8],
-    pub(super) leased: &'a Leased,
-    pub(super) slot: &'a Slot,
-    pub(super) books: &'a Books,
-    pub(super) audit: &'a AuditWriter,
-    pub(super) signals: &'a Signals,
+pub(crate) struct Attempt<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) envelope: &'a Envelope,
+    pub(crate) lease: &'a Lease,
+    /// The slot of this host: on a node it may have another number than the slot of the lease.
+    pub(crate) slot: &'a Slot,
+    pub(crate) audit: &'a AuditWriter,
+    /// Becomes readable when the session must end, and what its end is put down to then.
+    pub(crate) stop: (BorrowedFd<'a>, Cause),
+    /// Where what the task prints is shown, besides its log.
+    pub(crate) shown: [BorrowedFd<'a>; 2],
+    /// Has the job's key released into a view server.
+    pub(crate) release: &'a dyn Fn(KemKey) -> Result<Stanza, Failure>,
 }
 
 impl Ending {
@@ -102,7 +101,7 @@ impl Ending {
     }
 
     /// Something failed before there was a session to speak of.
-    pub(super) fn never_ran(failure: Failure) -> Self {
+    pub(crate) fn never_ran(failure: Failure) -> Self {
         let unknown = || Cause::NotStarted {
             step: "preparation".to_owned(),
             errno: 0,
@@ -117,24 +116,12 @@ impl Ending {
 
 impl Attempt<'_> {
     /// Runs the attempt; always answers how it ended, if it began at all.
-    pub(super) fn run(
-        &self,
-        grant: Grant,
-        audit_of_warden: Channel,
-        audit_of_view: Channel,
-    ) -> Result<Ending, Failure> {
+    pub(crate) fn run(&self, grant: Grant, audit_of_view: Channel) -> Result<Ending, Failure> {
         let terms = grant.terms().clone();
-        let warden = KeyWarden::start(self.state, audit_of_warden)?;
         let (launcher, session_end) = Channel::pair().or_fail(Kind::Environment)?;
-        let view = self.start_view(&terms, audit_of_view, launcher, &warden)?;
+        let view = self.start_view(&terms, audit_of_view, launcher)?;
         let ending = self.run_session(grant, &terms, session_end, &view);
         view.finish();
-        // One command, one attempt: from here on this site has no way into the job any more.
-        let (job, prekey) = (self.leased.lease.job, self.envelope.prekey);
-        if let Err(failure) = warden.erase(&Ask::Erase { job, prekey }) {
-            tracing::error!("{failure}");
-        }
-        warden.finish();
         ending
     }
 
@@ -144,32 +131,29 @@ impl Attempt<'_> {
         terms: &Terms,
         audit: Channel,
         launcher: Channel,
-        warden: &KeyWarden,
     ) -> Result<ViewServer, Failure> {
         let open = |path: std::path::PathBuf| {
             File::open(path)
                 .map(OwnedFd::from)
                 .or_fail(Kind::Environment)
         };
-        let lease = &self.leased.lease;
+        let lease = self.lease;
         let area = open(self.state.area(&lease.client)?)?;
         let attempt = open(
             self.state
-                .attempt(lease.job, lease.attempt, self.slot.index.0)?,
+                .session(lease.job, lease.session, self.slot.index.0)?,
         )?;
-        let (out, err) = (io::stdout(), io::stderr());
-        let shown = [out.as_fd(), err.as_fd()];
         let io = ViewIo {
             audit,
             launcher,
-            shown,
+            shown: self.shown,
             area: &area,
             attempt: &attempt,
         };
         let (view, key) =
             ViewServer::start(self.state, self.slot.index.0, self.view_order(terms), &io)?;
         drop(io);
-        let stanza = warden.release(&self.leased.ask(self.signed, key, self.books))?;
+        let stanza = (self.release)(key)?;
         view.unlock(stanza)?;
         Ok(view)
     }
@@ -182,7 +166,7 @@ impl Attempt<'_> {
             fence,
             expires,
             ..
-        } = self.leased.lease;
+        } = *self.lease;
         ViewOrder {
             job,
             session,
@@ -214,7 +198,7 @@ impl Attempt<'_> {
             view.serving()?;
             let Lease {
                 session, wrapper, ..
-            } = &self.leased.lease;
+            } = self.lease;
             let (policy, landlock_abi) = (wrapper.digest.0, report.landlock_abi);
             self.audit.note(Control::Started {
                 session: *session,
@@ -228,8 +212,8 @@ impl Attempt<'_> {
                 cause: Cause::ViewLost,
             },
             Watch {
-                on: self.signals.watch(),
-                cause: Cause::Canceled,
+                on: self.stop.0,
+                cause: self.stop.1.clone(),
             },
             Watch {
                 on: self.audit.watch(),
@@ -240,7 +224,7 @@ impl Attempt<'_> {
         if ended.stuck {
             tracing::error!(
                 "something of {} still lives; its slot must not be used again",
-                self.leased.lease.session
+                self.lease.session
             );
         }
         let cause = if ended.cause == Cause::ViewLost {
@@ -255,8 +239,7 @@ impl Attempt<'_> {
     fn launch(&self, grant: Grant, terms: &Terms, view_end: Channel) -> Result<Session, Failure> {
         let facts = HostFacts::read(terms).or_fail(Kind::Environment)?;
         let plan = Plan::new(grant, &facts, self.identity()).or_fail(Kind::Environment)?;
-        let group =
-            Leaf::create(self.leased.lease.session, &terms.limits).or_fail(Kind::Environment)?;
+        let group = Leaf::create(self.lease.session, &terms.limits).or_fail(Kind::Environment)?;
         let io = LaunchIo {
             view: view_end.into_descriptor(),
             group,
@@ -275,78 +258,5 @@ impl Attempt<'_> {
                 gid: nix::unistd::getgid().as_raw(),
             }
         }
-    }
-
-    /// Commits a success under the fence, sets anything else apart, and puts on the log what was done.
-    ///
-    /// Whatever fails before the ledger has the commit means that there is none; what fails after it cannot take it back.
-    pub(super) fn settle(&self, ending: &Ending) -> Result<(), Failure> {
-        let lease = &self.leased.lease;
-        let session = lease.session;
-        let cause = ending.cause.clone();
-        let mut noted = Ok(());
-        if let Some(sealed) = &ending.sealed {
-            self.keep(ending, sealed)?;
-            let refused = self.commit(ending, sealed)?;
-            let (manifest, files, bytes) = (sealed.manifest.0, sealed.files, sealed.bytes);
-            let Some(reason) = refused else {
-                let committed = Control::Committed {
-                    session,
-                    manifest,
-                    files,
-                    bytes,
-                };
-                let ended = Control::Ended { session, cause };
-                let noted = self
-                    .audit
-                    .note(committed)
-                    .and_then(|()| self.audit.note(ended));
-                return noted.or_else(|failure| {
-                    terminal::complain(&failure);
-                    Ok(())
-                });
-            };
-            noted = self.audit.note(Control::SetApart { session, reason });
-        }
-        self.books.end(lease, &cause)?;
-        noted?;
-        self.audit.note(Control::Ended { session, cause })
-    }
-
-    /// Has the ledger accept a success; answers why not.
-    fn commit(&self, ending: &Ending, sealed: &Sealed) -> Result<Option<String>, Failure> {
-        if !ending.cause.is_success() {
-            return Ok(Some(ending.cause.to_string()));
-        }
-        let at = self.audit.sync()?;
-        self.books.commit(&self.leased.lease, sealed.manifest, at)
-    }
-
-    /// What was sealed enters the area, and what there is to know of it the job's directory, before anybody may count on it.
-    fn keep(&self, ending: &Ending, sealed: &Sealed) -> Result<(), Failure> {
-        let lease = &self.leased.lease;
-        self.adopt(lease)?;
-        let left = jobs::Left {
-            manifest: sealed.manifest,
-            log: sealed.log,
-            session: lease.session,
-            attempt: lease.attempt,
-            fence: lease.fence,
-            cause: ending.cause.clone(),
-            files: sealed.files,
-            bytes: sealed.bytes,
-        };
-        jobs::write_left(self.state, lease.job, lease.attempt, &left)
-    }
-
-    /// The attempt's sealed objects become the area's, and its directory goes.
-    fn adopt(&self, lease: &Lease) -> Result<(), Failure> {
-        let path = self
-            .state
-            .attempt(lease.job, lease.attempt, self.slot.index.0)?;
-        let area = Area::open(self.state.area(&lease.client)?).or_fail(Kind::Environment)?;
-        let attempt = Area::open(&path).or_fail(Kind::Environment)?;
-        area.adopt(&attempt).or_fail(Kind::Environment)?;
-        std::fs::remove_dir_all(&path).or_fail(Kind::Environment)
     }
 }

@@ -148,12 +148,6 @@ impl Client<'_> {
         let order = Order {
             policy: policy_source::absolute(&arguments.policy)?,
             client: outline.client.clone(),
-            central: arguments
-                .central
-                .iter()
-                .map(|central| (central.path.clone(), central.write))
-                .collect(),
-            timeout: arguments.timeout.map(|timeout| timeout.as_secs()),
             files,
             bytes,
         };
@@ -322,6 +316,12 @@ fn outline(job: JobId, client: ClientAlias, grant: &Grant, policy: &Policy, now:
         policy_digest: policy.digest(),
         steps: vec![step],
         expires: now + EXPIRES_AFTER,
+        central: terms
+            .central
+            .iter()
+            .map(|central| (central.path.clone(), central.write))
+            .collect(),
+        retries: Some(0),
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Kind, OrFail},
-    jobs,
+    jobs::{self, Left},
     opened::OpenedJob,
     records::{self, Summary},
     state::State,
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
     super::signals::release()?;
     let state = State::open(arguments.agent.state.state.as_deref())?;
     let opened = OpenedJob::open(&state, arguments.agent.job)?;
-    let left = jobs::left(&state, opened.job(), arguments.attempt)?;
+    let left = left(&state, arguments)?;
     let (committed, cause) = ending(&state, arguments)?;
     let homeward = opened.homeward(&state)?;
     let delivered = match &left {
@@ -68,6 +68,14 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
     }
     delivered.complete()?;
     conclude(&opened, &cause, left.is_some())
+}
+
+/// What the attempt left.
+fn left(state: &State, arguments: &HomeArgs) -> Result<Option<Left>, Failure> {
+    let all = jobs::all_left(state, arguments.agent.job)?;
+    Ok(all
+        .into_iter()
+        .find(|left| left.attempt == arguments.attempt))
 }
 
 /// How the attempt ended, which the ledger alone decides: a success is one that it accepted.

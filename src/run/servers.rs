@@ -9,16 +9,19 @@ use std::{
 };
 
 use safelight_audit::{Checkpoint, FromWriter, Order as AuditOrder, Recorder, Source};
-use safelight_bundle::Envelope;
 use safelight_channel::Channel;
-use safelight_policies::{cause::Cause, event::Control, id::KemKey};
+use safelight_policies::{
+    cause::Cause,
+    event::Control,
+    id::{ClientAlias, JobId, KemKey},
+};
 use safelight_seal::job_key::Stanza;
 use safelight_vfs::protocol::{FromView, Order, Sealed, ToView};
 
 use crate::{
     failure::{Failure, Kind, OrFail},
     process::{self, Process},
-    state::{State, user},
+    state::{LogOf, State, user},
     warden::{Answer, Ask},
 };
 
@@ -51,15 +54,14 @@ pub(crate) struct AuditWriter {
 }
 
 impl AuditWriter {
-    /// Starts the writer on a job's log. Answers it with the channels of the other sources, in order.
+    /// Starts the writer on one of a job's logs. Answers it with the channels of the other sources, in order.
     pub(crate) fn start(
         state: &State,
-        envelope: &Envelope,
+        (client, job, which): (&ClientAlias, JobId, LogOf),
         own: Source,
         others: &[Source],
     ) -> Result<(Self, Vec<Channel>), Failure> {
-        let outline = &envelope.outline;
-        let path = state.audit_log(&outline.client, outline.job)?;
+        let path = state.audit_log(client, job, which)?;
         let file: File = safelight_audit::open_file(&path)
             .map_err(|error| no_record(&error).hint(format!("look at {}", path.display())))?;
         let identity = state.is_privileged().then_some((user::AUDIT, user::AUDIT));
@@ -72,9 +74,9 @@ impl AuditWriter {
             theirs.push(b);
         }
         let order = AuditOrder {
-            job: outline.job,
-            client: outline.client.clone(),
-            log: log_id(outline.job),
+            job,
+            client: client.clone(),
+            log: which.id(job),
             sources,
         };
         let descriptors: Vec<BorrowedFd<'_>> = [file.as_fd()]
@@ -149,13 +151,6 @@ fn cannot_write(errno: i32) -> Failure {
 /// No record, no answer: a log that cannot be written ends whatever it was for.
 fn no_record(error: &dyn std::error::Error) -> Failure {
     Failure::from_error(Kind::Environment, error).ends_with(Cause::AuditLost)
-}
-
-/// A log's id is made from its job's: there is one log for each job on a host.
-fn log_id(job: safelight_policies::id::JobId) -> [u8; 16] {
-    let mut id = [0; 16];
-    id[..10].copy_from_slice(job.as_bytes());
-    id
 }
 
 /// The key warden.

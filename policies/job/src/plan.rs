@@ -164,6 +164,13 @@ impl JobPlan {
             policy_digest: submission.policy_digest,
             steps,
             expires: submission.expires,
+            central: self
+                .settings
+                .central
+                .iter()
+                .map(|it| (it.path.clone(), it.write))
+                .collect(),
+            retries: self.settings.retries,
         };
         Ok((outline, self.recipe.clone()))
     }

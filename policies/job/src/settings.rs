@@ -47,8 +47,8 @@ pub struct Settings {
     pub expect: Expect,
     /// Whom to tell when the job has ended, on the client's own site.
     pub notify: Notify,
-    /// How often a failed task is tried again.
-    pub retries: u32,
+    /// How often a failed task is tried again; `None` as the site has it.
+    pub retries: Option<u32>,
     /// The limit in seconds of tasks whose step says none.
     pub timeout: Option<u64>,
 }
@@ -153,7 +153,7 @@ impl Settings {
             central: centrals(written.central, directory)?,
             expect: written.expect.unwrap_or(Expect::Steps(BTreeMap::new())),
             notify: written.notify.unwrap_or_default(),
-            retries: written.retries.or(scheduling.retries).unwrap_or_default(),
+            retries: written.retries.or(scheduling.retries),
             timeout: written.timeout,
         };
         settings.check(directory)?;
@@ -165,7 +165,7 @@ impl Settings {
         if self.priority > 100 {
             return refuse("priority", "it is more than 100");
         }
-        if self.retries > RETRIES_MAX {
+        if self.retries.is_some_and(|it| it > RETRIES_MAX) {
             return refuse("retries", "they are more than 100");
         }
         if self.timeout == Some(0) {

@@ -66,7 +66,7 @@ fn a_turntable_becomes_blender_frames() {
     assert_eq!(plan.name(), "Turntable: kettle");
     assert_eq!(plan.steps()[0].tasks, 6);
     let settings = plan.settings();
-    assert_eq!((settings.priority, settings.retries), (70, 2));
+    assert_eq!((settings.priority, settings.retries), (70, Some(2)));
     assert_eq!(
         settings.policy.as_ref().map(PolicyName::as_str),
         Some("blender")

@@ -37,6 +37,8 @@ pub(crate) fn outline(number: u8, steps: &[(u64, &[u32])]) -> Outline {
         policy_digest: PolicyDigest([0; 32]),
         steps: steps.iter().map(step).collect(),
         expires: START + 1_000_000,
+        central: vec![],
+        retries: None,
     }
 }
 

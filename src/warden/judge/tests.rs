@@ -91,6 +91,8 @@ fn outline() -> Outline {
             timeout: 60,
         }],
         expires: NOW + 100,
+        central: vec![],
+        retries: None,
     }
 }
 

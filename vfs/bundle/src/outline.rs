@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use safelight_policies::outline::{Outline, StepOutline};
+use safelight_policies::{
+    judge::CENTRAL_MAX,
+    outline::{Outline, StepOutline},
+    path::CentralPath,
+};
 
 /// The most steps of a job.
 const STEPS_MAX: usize = 1_000;
@@ -12,6 +16,8 @@ const TASKS_MAX: u64 = 100_000_000;
 const NEEDS_MAX: usize = 64;
 /// The longest name of an amount or attribute, and the longest value: as OpenJD 2023-09 has it.
 const NAME_MAX: usize = 100;
+/// The most retries of a task.
+const RETRIES_MAX: u32 = 100;
 /// The longest wall-clock limit of a task: 30 days in seconds.
 const TIMEOUT_MAX: u64 = 30 * 86_400;
 
@@ -22,6 +28,20 @@ pub(crate) fn check(outline: &Outline) -> Result<(), &'static str> {
     }
     if outline.steps.is_empty() || outline.steps.len() > STEPS_MAX {
         return Err("it has no step or more than 1,000");
+    }
+    if outline.retries.is_some_and(|retries| retries > RETRIES_MAX) {
+        return Err("it wants more than 100 retries of a task");
+    }
+    if outline.central.len() > CENTRAL_MAX {
+        return Err("it has more than 16 central paths");
+    }
+    let apart = |(index, (path, _)): (usize, &(CentralPath, bool))| {
+        outline.central[..index]
+            .iter()
+            .all(|(other, _)| !other.overlaps(path))
+    };
+    if !outline.central.iter().enumerate().all(apart) {
+        return Err("two of its central paths overlap");
     }
     outline
         .steps

@@ -65,6 +65,8 @@ fn envelope(client: &Signer) -> Envelope {
             policy_digest: PolicyDigest([2; 32]),
             steps: vec![step()],
             expires: 5_000,
+            central: vec![],
+            retries: None,
         },
         client_verify: client.key(),
         client_kem: KemKey([3; 32]),

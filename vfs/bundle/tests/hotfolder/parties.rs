@@ -340,6 +340,8 @@ pub(crate) fn envelope(
                 timeout: 3600,
             }],
             expires: now + 8 * DAY,
+            central: vec![],
+            retries: None,
         },
         client_verify: client.key(),
         client_kem: KemKey([3; 32]),
