@@ -23,7 +23,7 @@ build: setup
 	cargo build --release
 
 demo: build
-	target/release/safelight demo
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" demo
 
 # The quick tier: every test that a change must pass.
 test: setup

@@ -73,6 +73,8 @@ pub(crate) struct Left {
     pub(crate) bytes: u64,
     /// Objects that hold audit logs of the session's own, in order. Empty where the job has one log on this host.
     pub(crate) audit: Vec<ObjectId>,
+    /// The object that lists everything that it left, if it has to travel.
+    pub(crate) list: Option<ObjectId>,
     /// Where it ran: another site's name, or nothing for this one.
     pub(crate) site: Option<SiteName>,
     /// When it was written down, in seconds since 1970.
@@ -130,6 +132,20 @@ fn left_path(state: &State, job: JobId, session: SessionId) -> Result<PathBuf, F
     let directory = state.job(job)?.join("left");
     fs::create_dir_all(&directory).map_err(|error| cannot_write(&directory, &error))?;
     Ok(directory.join(format!("{session}.json")))
+}
+
+/// Notes which object lists the blobs of a job: its envelope, its recipe, its manifest, its segments.
+pub(crate) fn write_list(state: &State, job: JobId, list: ObjectId) -> Result<(), Failure> {
+    write_private(&state.job(job)?.join("list"), list.to_string().as_bytes())
+}
+
+/// The object that lists the blobs of a job.
+pub(crate) fn list(state: &State, job: JobId) -> Result<ObjectId, Failure> {
+    let path = state.job(job)?.join("list");
+    let text = read(&path)?;
+    let text = std::str::from_utf8(&text).ok();
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Failure::new(Kind::Internal, format!("{} is damaged", path.display())))
 }
 
 /// Loads this client's secret, making it at first use.

@@ -9,12 +9,14 @@ mod commands;
 mod failure;
 mod jobs;
 mod mounting;
+mod node;
 mod opened;
 mod policy_source;
 mod process;
 mod records;
 mod run;
 mod state;
+mod store;
 mod terminal;
 mod warden;
 

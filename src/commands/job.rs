@@ -373,6 +373,7 @@ mod tests {
             files: 2,
             bytes: 2048,
             audit: vec![],
+            list: None,
             site: None,
             at: 2,
         }

@@ -83,6 +83,7 @@ impl Settlement<'_> {
             files: sealed.files,
             bytes: sealed.bytes,
             audit: Vec::new(),
+            list: None,
             site: None,
             at: process::now_seconds(),
         };

@@ -164,9 +164,21 @@ impl Area {
         }
     }
 
-    /// Takes over every object of another area on the same file system, which is how an attempt's outputs enter the site's area.
-    pub fn adopt(&self, other: &Self) -> Result<u64, Error> {
-        let mut count = 0;
+    /// An object's length in bytes, if it is here.
+    pub fn len(&self, id: ObjectId) -> Result<Option<u64>, Error> {
+        let path = self.path(id);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+
+    /// Takes over every object of another area on the same file system, which is how an attempt's outputs enter the site's area. Answers
+    /// their names and lengths.
+    pub fn adopt(&self, other: &Self) -> Result<Vec<(ObjectId, u64)>, Error> {
+        let mut adopted = Vec::new();
         for fan in list(&other.root)? {
             for object in list(&fan)? {
                 let Some(id) = object
@@ -184,10 +196,16 @@ impl Area {
                 })?;
                 give_to_owner_of(&self.root, &place)?;
                 sync_directory(place.parent().unwrap_or(&self.root))?;
-                count += 1;
+                let len = fs::symlink_metadata(&place).map(|metadata| metadata.len());
+                let failed = |source| Error::Read {
+                    path: place.clone(),
+                    source,
+                };
+                adopted.push((id, len.map_err(failed)?));
             }
         }
-        Ok(count)
+        adopted.sort_unstable();
+        Ok(adopted)
     }
 
     /// Where an object lies: 256 directories by the first byte of its name.

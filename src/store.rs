@@ -1,0 +1,75 @@
+//! A client's secure area as the hot folders and the nodes use it: sealed objects by name, with room and lengths.
+
+use std::io::{self, Read};
+
+use safelight_bundle::{BlobList, Objects};
+use safelight_policies::id::{ClientAlias, ObjectId};
+use safelight_vfs::area::{Area, Error};
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    state::State,
+};
+
+/// An area that objects come into and leave from.
+pub(crate) struct Store(Area);
+
+impl Store {
+    /// Opens a client's area.
+    pub(crate) fn open(state: &State, client: &ClientAlias) -> Result<Self, Failure> {
+        let area = Area::open(state.area(client)?).or_fail(Kind::Environment)?;
+        Ok(Self(area))
+    }
+
+    /// The area itself.
+    pub(crate) fn area(&self) -> &Area {
+        &self.0
+    }
+
+    /// Stores a list of blobs; answers its name.
+    pub(crate) fn put_list(&self, list: &BlobList) -> Result<ObjectId, Failure> {
+        let bytes = list.encode().or_fail(Kind::Internal)?;
+        self.put_bytes(&bytes)
+    }
+
+    /// Stores bytes under their hash; answers it.
+    pub(crate) fn put_bytes(&self, bytes: &[u8]) -> Result<ObjectId, Failure> {
+        let id = safelight_bundle::object_id(bytes);
+        self.0.put(id, bytes).or_fail(Kind::Environment)?;
+        Ok(id)
+    }
+
+    /// Reads a list of blobs.
+    pub(crate) fn list(&self, id: ObjectId) -> Result<BlobList, Failure> {
+        let bytes = self.0.read(id).or_fail(Kind::Environment)?;
+        BlobList::decode(&bytes).or_fail(Kind::Internal)
+    }
+}
+
+impl Objects for Store {
+    fn len(&self, id: ObjectId) -> io::Result<Option<u64>> {
+        self.0.len(id).map_err(into_io)
+    }
+
+    fn put(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+        source.read_to_end(&mut bytes)?;
+        self.0.put(id, &bytes).map_err(into_io)
+    }
+
+    fn open(&self, id: ObjectId) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.0.object(id).map_err(into_io)?))
+    }
+
+    fn room(&self) -> io::Result<u64> {
+        let at = nix::sys::statvfs::statvfs(self.0.root())?;
+        Ok(at.blocks_available().saturating_mul(at.fragment_size()))
+    }
+}
+
+fn into_io(error: Error) -> io::Error {
+    match error {
+        Error::Read { source, .. } | Error::Write { source, .. } => source,
+        error => io::Error::other(error),
+    }
+}
