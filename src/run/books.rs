@@ -165,7 +165,7 @@ impl Books {
             lease.session,
             lease.fence,
             manifest,
-            anchor_of(at),
+            Some(anchor_of(at)),
             process::now_seconds(),
         );
         Ok(
