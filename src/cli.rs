@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, failure::Failure, run, warden};
+use crate::{client, commands, failure::Failure, run, warden};
 
 /// Runs untrusted render jobs on shared machines without being able to see them.
 #[derive(Debug, Parser)]
@@ -67,6 +67,8 @@ enum Command {
     Agent(run::AgentArgs),
     #[command(name = "__home", hide = true)]
     Home(run::HomeArgs),
+    #[command(name = "__client", hide = true)]
+    Client(client::ClientArgs),
     #[command(name = "__mount", hide = true)]
     Mount(commands::view::ServeArgs),
 }
@@ -88,6 +90,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
         Command::Agent(arguments) => run::agent(&arguments),
         Command::Home(arguments) => run::home(&arguments),
+        Command::Client(arguments) => done(client::serve(&arguments)),
         Command::Mount(arguments) => done(commands::view::serve(&arguments)),
     }
 }

@@ -9,7 +9,6 @@ mod arguments;
 mod attempt;
 mod books;
 mod client;
-mod delivery;
 mod home;
 mod servers;
 mod settle;
