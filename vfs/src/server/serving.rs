@@ -15,11 +15,12 @@ use safelight_policies::{
     central::Judge,
     event::{Access, Op, Verdict},
     id::ObjectId,
+    path::CentralPath,
 };
 use safelight_seal::{
     blob::Purpose,
     job_key::JobKey,
-    manifest::{Kind, Manifest, Tree as ManifestTree},
+    manifest::{Entry, Kind, Manifest, Tree as ManifestTree},
     random::Random,
     working::WorkingKey,
 };
@@ -54,10 +55,10 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Builds the views. Nothing is mounted yet.
+    /// Builds the views of the layers, of which the lowest are the inputs. Nothing is mounted yet.
     pub(super) fn prepare(
         order: &Order,
-        inputs: Manifest,
+        layers: &[Manifest],
         area: Area,
         attempt: &Area,
         log: Arc<SealedLog>,
@@ -72,11 +73,7 @@ impl Serving {
         let store = Arc::new(Store::new(Segments::new(area), Some(upper)));
         let mut views = Vec::new();
         for central in &order.central {
-            let tree = inputs
-                .trees
-                .iter()
-                .find(|tree| tree.path == central.path)
-                .ok_or(Error::DoesNotFit)?;
+            let trees = entries(layers, &central.path)?;
             let setup = Setup {
                 central: central.path.clone(),
                 judge: Judge::for_grant(central)?,
@@ -84,7 +81,7 @@ impl Serving {
                 owner: order.owner,
                 clock,
             };
-            let view = View::of_layers(setup, &[&tree.entries], store.clone(), log.clone())?;
+            let view = View::of_layers(setup, &trees, store.clone(), log.clone())?;
             views.push(Arc::new(view));
         }
         let output = Arc::new(Kept::new(store.clone(), order.output));
@@ -158,6 +155,7 @@ impl Serving {
             command: task.command.clone(),
             directory: task.directory.clone(),
             env,
+            files: task.files.clone(),
         };
         launcher.send_with(&run, &[ends[0].as_fd(), ends[1].as_fd()])?;
         Ok(())
@@ -263,6 +261,17 @@ impl Serving {
         to.put(sealed.log, &log)?;
         Ok(sealed)
     }
+}
+
+/// What each layer has at a central path, lowest first. The inputs must have something, and an empty directory is enough; a task that was
+/// given fewer central paths has nothing at the others.
+fn entries<'a>(layers: &'a [Manifest], at: &CentralPath) -> Result<Vec<&'a [Entry]>, Error> {
+    let tree = |layer: &'a Manifest| layer.trees.iter().find(|tree| tree.path == *at);
+    if layers.first().and_then(tree).is_none() {
+        return Err(Error::DoesNotFit);
+    }
+    let trees = layers.iter().filter_map(tree);
+    Ok(trees.map(|tree| tree.entries.as_slice()).collect())
 }
 
 fn has_output(view: &View, path: &[u8]) -> bool {
