@@ -11,6 +11,7 @@
 
 use std::{
     fs::{self, File},
+    io::Write,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
@@ -175,7 +176,7 @@ impl Job {
             }],
             env: Vec::new(),
             quota: 1 << 24,
-            output: 1 << 16,
+            output: 1 << 20,
             env_pass: Vec::new(),
             owner: (0, 0),
             deadline: clock() / 1_000_000_000 + 600,
@@ -190,6 +191,12 @@ impl Job {
 
     /// Starts a view server on an order and gives it the key. Answers it, or why it refuses.
     fn start(&self, order: Order) -> Result<Server, Cause> {
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        self.start_showing(order, &null.into())
+    }
+
+    /// As [`Job::start`], with the task's output shown somewhere.
+    fn start_showing(&self, order: Order, shown: &OwnedFd) -> Result<Server, Cause> {
         let session = order.session;
         let (agent, theirs) = Channel::pair().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -205,7 +212,6 @@ impl Job {
         let attempt = self.at(&format!("attempt-{session}"));
         let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());
         let (area, place) = (open(self.area.root()), open(&attempt));
-        let shown = OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
         let descriptors = [
             &audit.as_fd(),
             &server_end.as_fd(),
@@ -547,4 +553,51 @@ fn as_many_layers_as_there_may_be_are_taken_and_not_one_more() {
 fn a_task_whose_files_lead_elsewhere_is_refused() {
     let job = Job::new("/mnt/show/picture");
     assert_eq!(job.refusal(job.order(9, vec![])), Cause::NotAuthentic);
+}
+
+#[test]
+fn output_that_nobody_reads_is_in_the_log_and_does_not_keep_the_server() {
+    if !can_mount("output_that_nobody_reads") {
+        return;
+    }
+    let job = Job::new("/mnt/show/scene");
+    let (_unread, shown) = nix::unistd::pipe().unwrap();
+    let server = job.start_showing(job.order(1, vec![]), &shown).unwrap();
+    let mounted = Mounted::new(&job.at("mount"));
+    let mounts = FromLauncher::Mounts;
+    server
+        .launcher
+        .send_with(&mounts, &[mounted.device.as_fd()])
+        .unwrap();
+    let run = server.launcher.expect::<ToLauncher>().unwrap();
+    let (_, [stdout, stderr]) = run.exactly::<2>().unwrap();
+    assert!(matches!(hear(&server.agent), FromView::Serving));
+    // The task speaks until nobody takes it any more, and is then ended.
+    let mut said = 0;
+    let mut stdout = File::from(stdout);
+    let flags = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+    nix::fcntl::fcntl(&stdout, flags).unwrap();
+    let mut idle = 0;
+    while idle < 20 {
+        match stdout.write(&[b'x'; 4096]) {
+            Ok(count) => (said, idle) = (said + count, 0),
+            Err(_) => {
+                thread::sleep(Duration::from_millis(10));
+                idle += 1;
+            }
+        }
+    }
+    drop((mounted, stdout, stderr));
+    assert!(said > 100_000, "{said}");
+    let begun = Instant::now();
+    let sealed = server.end();
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    let attempt = Area::open(server.attempt.clone()).unwrap();
+    let log = attempt.read(sealed.log).unwrap();
+    let text = job
+        .key
+        .open_blob(Purpose::TaskLog, job.id.as_bytes(), &log)
+        .ok()
+        .unwrap();
+    assert_eq!(text.len(), said);
 }

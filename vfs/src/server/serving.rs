@@ -5,7 +5,6 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Arc, mpsc},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -29,7 +28,7 @@ use super::{Error, SealedLog};
 use crate::{
     area::Area,
     commit,
-    console::{Kept, carry},
+    console::{Console, Kept},
     content::Store,
     fuse,
     log::Log,
@@ -50,8 +49,7 @@ pub(super) struct Serving {
     clock: Clock,
     ends: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
     started: usize,
-    output: Arc<Kept>,
-    carriers: Vec<JoinHandle<()>>,
+    output: Arc<Console>,
 }
 
 impl Serving {
@@ -84,7 +82,7 @@ impl Serving {
             let view = View::of_layers(setup, &trees, store.clone(), log.clone())?;
             views.push(Arc::new(view));
         }
-        let output = Arc::new(Kept::new(store.clone(), order.output));
+        let output = Arc::new(Console::new(Kept::new(store.clone(), order.output)));
         Ok(Self {
             views,
             store,
@@ -93,7 +91,6 @@ impl Serving {
             ends: Some(mpsc::channel()),
             started: 0,
             output,
-            carriers: Vec::new(),
         })
     }
 
@@ -134,9 +131,9 @@ impl Serving {
         for to in shown {
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
                 .map_err(|errno| failed("make a pipe")(errno.into()))?;
-            let carrier = carry(File::from(read), File::from(to), self.output.clone())
+            self.output
+                .carry(File::from(read), File::from(to))
                 .map_err(failed("carry the output"))?;
-            self.carriers.push(carrier);
             ends.push(write);
         }
         let mut env: Vec<(Vec<u8>, Vec<u8>)> = order
@@ -186,9 +183,7 @@ impl Serving {
                 ended.recv_timeout(wait).map_err(|_| Error::StillInUse)?;
             }
         }
-        for carrier in self.carriers.drain(..) {
-            carrier.join().map_err(|_| Error::StillInUse)?;
-        }
+        self.output.finish();
         for view in &self.views {
             view.close_all();
         }
