@@ -69,10 +69,10 @@ pub(crate) struct Notify {
 pub(crate) struct Left {
     /// The task.
     pub(crate) task: TaskId,
-    /// The object that holds the result manifest.
-    pub(crate) manifest: ObjectId,
-    /// The object that holds the task's log.
-    pub(crate) log: ObjectId,
+    /// The object that holds the result manifest; `None` if nothing was sealed.
+    pub(crate) manifest: Option<ObjectId>,
+    /// The object that holds the task's log, likewise.
+    pub(crate) log: Option<ObjectId>,
     /// The session, attempt and fence that the result manifest is bound to.
     pub(crate) session: SessionId,
     /// The attempt's number.

@@ -16,6 +16,7 @@ mod policy_source;
 mod process;
 mod records;
 mod run;
+mod site;
 mod state;
 mod store;
 mod terminal;

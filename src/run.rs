@@ -16,11 +16,11 @@ mod signals;
 mod slot;
 
 pub(crate) use self::{
-    agent::run as agent,
+    agent::{admit, run as agent},
     arguments::{AgentArgs, HomeArgs, RunArgs},
-    books::Books,
+    books::{Books, LEASE_MARGIN, sign_lease, site_key},
     client::run as client,
     home::run as home,
-    servers::AuditWriter,
+    servers::{AuditWriter, KeyWarden},
     signals::stay_on_hang_up,
 };

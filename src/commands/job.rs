@@ -364,8 +364,8 @@ mod tests {
     fn left() -> Left {
         Left {
             task: TaskId { step: 0, task: 0 },
-            manifest: ObjectId([0; 32]),
-            log: ObjectId([0; 32]),
+            manifest: Some(ObjectId([0; 32])),
+            log: Some(ObjectId([0; 32])),
             session: SESSION,
             attempt: 1,
             fence: Fence(9),

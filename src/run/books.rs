@@ -7,7 +7,7 @@ use safelight_audit::Checkpoint;
 use safelight_bundle::Envelope;
 use safelight_policies::{
     cause::Cause,
-    id::{JobId, KemKey, NodeName, ObjectId, SessionId, SlotIndex, TaskId},
+    id::{JobId, KemKey, NodeName, ObjectId, SessionId, SlotIndex, TaskId, VerifyKey},
     lease::{Lease, Wrapper},
 };
 use safelight_scheduler::{
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A lease outlasts the wall-clock limit by this: the time to end, to seal and to commit. Seconds.
-const LEASE_MARGIN: u64 = 3600;
+pub(crate) const LEASE_MARGIN: u64 = 3600;
 
 /// The one task of a job that is a single command.
 const TASK: TaskId = TaskId { step: 0, task: 0 };
@@ -88,9 +88,27 @@ impl Books {
     }
 
     /// Tells the warden whose leases and requests to believe.
-    pub(super) fn enroll(&self, state: &State) -> Result<(), Failure> {
+    pub(crate) fn enroll(&self, state: &State) -> Result<(), Failure> {
         warden::enroll_schedule(state, &self.schedule.public())?;
         warden::enroll_node(state, &node_name()?, &self.node.public())
+    }
+
+    /// The ledger.
+    pub(crate) fn ledger(&self) -> &SqliteLedger {
+        &self.ledger
+    }
+
+    /// Waits for an answer of the ledger's.
+    pub(crate) fn wait<T, E: std::error::Error>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        self.runtime.block_on(answer).or_fail(Kind::Environment)
+    }
+
+    /// The schedule server's public key.
+    pub(crate) fn schedule(&self) -> VerifyKey {
+        self.schedule.public()
     }
 
     /// Writes a verified job down.
@@ -148,9 +166,7 @@ impl Books {
                 digest: envelope.outline.policy_digest,
             },
         };
-        let sign = |context: &str, body: &[u8]| self.schedule.sign(context, body);
-        let signed = safelight_bundle::seal(&lease, &self.schedule.public(), sign)
-            .or_fail(Kind::Internal)?;
+        let signed = sign_lease(&lease, &self.schedule)?;
         Ok(Leased { lease, signed })
     }
 
@@ -165,7 +181,7 @@ impl Books {
             lease.session,
             lease.fence,
             manifest,
-            anchor_of(at),
+            Some(anchor_of(at)),
             process::now_seconds(),
         );
         Ok(
@@ -252,6 +268,12 @@ impl Books {
     }
 }
 
+/// Signs a lease.
+pub(crate) fn sign_lease(lease: &Lease, schedule: &SigningSecret) -> Result<Vec<u8>, Failure> {
+    let sign = |context: &str, body: &[u8]| schedule.sign(context, body);
+    safelight_bundle::seal(lease, &schedule.public(), sign).or_fail(Kind::Internal)
+}
+
 fn anchor_of(at: Checkpoint) -> Anchor {
     Anchor {
         records: at.records,
@@ -263,7 +285,12 @@ fn node_name() -> Result<NodeName, Failure> {
     NODE.parse().or_fail(Kind::Internal)
 }
 
-fn site_key(state: &State, name: &str, random: &dyn Random) -> Result<SigningSecret, Failure> {
+/// A key of the site's, made at first use.
+pub(crate) fn site_key(
+    state: &State,
+    name: &str,
+    random: &dyn Random,
+) -> Result<SigningSecret, Failure> {
     let path = state.site_key(name);
     if !path.exists() {
         let secret = SigningSecret::generate(random).or_fail(Kind::Internal)?;

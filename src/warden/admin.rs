@@ -48,6 +48,21 @@ pub(crate) fn enrolled_client(state: &State, alias: &ClientAlias) -> Result<Veri
         .ok_or_else(|| Failure::new(Kind::Denied, format!("the client {alias} is not enrolled")))
 }
 
+/// The key of a node that was enrolled.
+pub(crate) fn enrolled_node(state: &State, node: &NodeName) -> Result<Option<VerifyKey>, Failure> {
+    store::trusted(&state.warden(), Role::Node, node.as_str()).or_fail(Kind::Environment)
+}
+
+/// Trusts a client no longer.
+pub(crate) fn revoke_client(state: &State, alias: &ClientAlias) -> Result<(), Failure> {
+    as_warden(state, &["revoke", "--store", ".", "client", alias.as_str()]).map(drop)
+}
+
+/// Trusts a node no longer.
+pub(crate) fn revoke_node(state: &State, node: &NodeName) -> Result<(), Failure> {
+    as_warden(state, &["revoke", "--store", ".", "node", node.as_str()]).map(drop)
+}
+
 /// A new one-time prekey of this host's warden.
 pub(crate) fn mint_prekey(state: &State) -> Result<Prekey, Failure> {
     let line = as_warden(state, &["prekey", "--store", "."])?;

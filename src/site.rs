@@ -1,0 +1,11 @@
+//! A site: the schedule server with its queues and its resource database, the desk of its nodes, and its hot folders.
+//!
+//! One daemon for both roles. A local site is a client's own: it holds the client's keys, in a process of their own, and delivers what
+//! comes back. A remote site renders for others: it holds no key but its warden's, and knows outlines only.
+
+mod card;
+mod config;
+mod desk;
+mod errand;
+mod init;
+mod window;
