@@ -38,6 +38,8 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     /// Run one untrusted command in a slot of this host; no site needed
     Run(run::RunArgs),
+    /// Seal a job bundle and put it into this site's queue
+    Submit(commands::submit::SubmitArgs),
     /// Show what this host can enforce, and how to get the rest
     Doctor(commands::doctor::DoctorArgs),
     /// Show, check and explain policies
@@ -67,6 +69,8 @@ enum Command {
     Agent(run::AgentArgs),
     #[command(name = "__home", hide = true)]
     Home(run::HomeArgs),
+    #[command(name = "__follow", hide = true)]
+    Follow(commands::follow::FollowArgs),
     #[command(name = "__client", hide = true)]
     Client(client::ClientArgs),
     #[command(name = "__mount", hide = true)]
@@ -79,6 +83,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Demo(arguments) => done(commands::demo::run(&arguments)),
         Command::Run(arguments) => run::client(arguments),
+        Command::Submit(arguments) => commands::submit::run(arguments),
         Command::Doctor(arguments) => done(commands::doctor::run(arguments)),
         Command::Policy(command) => done(commands::policy::run(command)),
         Command::Audit(command) => done(commands::audit::run(command)),
@@ -90,6 +95,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
         Command::Agent(arguments) => run::agent(&arguments),
         Command::Home(arguments) => run::home(&arguments),
+        Command::Follow(arguments) => commands::follow::run(&arguments),
         Command::Client(arguments) => done(client::serve(&arguments)),
         Command::Mount(arguments) => done(commands::view::serve(&arguments)),
     }
