@@ -17,11 +17,13 @@ mod signals;
 mod slot;
 
 pub(crate) use self::{
-    agent::run as agent,
+    agent::{admit, check_report, draw_session, run as agent},
     arguments::{AgentArgs, HomeArgs, RunArgs},
-    books::Books,
+    attempt::{Attempt, Ending},
+    books::{Books, site_key},
     client::run as client,
     home::run as home,
     servers::AuditWriter,
-    signals::stay_on_hang_up,
+    signals::{Signals, stay_on_hang_up},
+    slot::{Slot, claim as claim_slot},
 };

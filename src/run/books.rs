@@ -263,7 +263,12 @@ fn node_name() -> Result<NodeName, Failure> {
     NODE.parse().or_fail(Kind::Internal)
 }
 
-fn site_key(state: &State, name: &str, random: &dyn Random) -> Result<SigningSecret, Failure> {
+/// A key of this host's own, made at first use: `schedule` or `node`.
+pub(crate) fn site_key(
+    state: &State,
+    name: &str,
+    random: &dyn Random,
+) -> Result<SigningSecret, Failure> {
     let path = state.site_key(name);
     if !path.exists() {
         let secret = SigningSecret::generate(random).or_fail(Kind::Internal)?;

@@ -23,7 +23,9 @@ use safelight_policies::id::{JobId, KemKey};
 use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use admin::{enroll_client, enroll_node, enroll_schedule, enrolled_client, mint_prekey};
+pub(crate) use admin::{
+    enroll_client, enroll_node, enroll_schedule, enrolled_client, mint_prekey, parse_key,
+};
 
 use crate::{
     failure::{Failure, Kind, OrFail},
