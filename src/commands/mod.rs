@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod view;
 mod view_ls;
