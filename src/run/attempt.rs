@@ -172,6 +172,7 @@ impl Attempt<'_> {
             session,
             attempt,
             fence,
+            task,
             expires,
             ..
         } = *self.lease;
@@ -180,9 +181,11 @@ impl Attempt<'_> {
             session,
             attempt,
             fence,
+            task,
             client: self.envelope.client_verify,
             inputs: self.envelope.inputs,
             recipe: self.envelope.recipe,
+            layers: Vec::new(),
             central: terms.central.clone(),
             env: terms.env.clone().into_iter().collect(),
             env_pass: terms.env_pass.clone(),
