@@ -57,6 +57,9 @@ enum Command {
     /// Make and show this client's keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Be a render server of a site
+    #[command(subcommand)]
+    Node(commands::node::NodeCommand),
     /// The key warden
     #[command(subcommand, hide = true)]
     Keyd(warden::KeydCommand),
@@ -90,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::View(command) => done(commands::view::run(command)),
         Command::Job(command) => done(commands::job::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
+        Command::Node(command) => commands::node::run(command),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod follow;
 pub(crate) mod job;
 pub(crate) mod key;
+pub(crate) mod node;
 pub(crate) mod policy;
 pub(crate) mod submit;
 pub(crate) mod view;

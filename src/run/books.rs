@@ -290,7 +290,7 @@ fn node_name() -> Result<NodeName, Failure> {
     NODE.parse().or_fail(Kind::Internal)
 }
 
-/// A key of the site's, made at first use.
+/// A key of this host's own, made at first use: `schedule` or `node`.
 pub(crate) fn site_key(
     state: &State,
     name: &str,

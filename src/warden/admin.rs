@@ -155,7 +155,7 @@ pub(super) fn mint(store: &Store, rng: &dyn Random, now: u64) -> Result<Vec<u8>,
 }
 
 /// Reads a public key of 64 hexadecimal digits.
-pub(super) fn parse_key(text: &str) -> Result<VerifyKey, Failure> {
+pub(crate) fn parse_key(text: &str) -> Result<VerifyKey, Failure> {
     let bytes = HEXLOWER.decode(text.as_bytes()).ok();
     bytes
         .and_then(|bytes| bytes.try_into().ok())

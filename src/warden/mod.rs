@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{
     enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, erase,
-    mint_prekey, revoke_client, revoke_node,
+    mint_prekey, parse_key, revoke_client, revoke_node,
 };
 pub(crate) use letters::LetterSigner;
 
