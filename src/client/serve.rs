@@ -103,7 +103,8 @@ impl Client {
             Failure::new(Kind::User, format!("{session} of {job} left no result"))
         })?;
         let homeward = opened.homeward(&self.state)?;
-        let delivered = delivery::deliver(&opened, &left, &homeward, false)?;
+        let before = jobs::all_left(&self.state, job)?;
+        let delivered = delivery::deliver(&opened, &left, &homeward, before, false)?;
         let report = report(&delivered);
         if report.failed.is_empty() {
             let note = Control::Delivered {
