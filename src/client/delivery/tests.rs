@@ -319,6 +319,13 @@ fn a_failure_moves_no_cursor() {
     assert!(!failure.to_string().contains('\x1b'));
 }
 
+fn empty() -> EntryKind {
+    EntryKind::File {
+        len: 0,
+        segments: Vec::new(),
+    }
+}
+
 #[test]
 fn storing_again_stores_nothing_twice() {
     let home = Home::new();
@@ -328,7 +335,7 @@ fn storing_again_stores_nothing_twice() {
         let len = (SEGMENT_MAX as u64) << 10;
         vec![
             home.file("a", "a"),
-            home.file("empty", ""),
+            entry("empty", 0o644, empty()),
             link("b", "a"),
             to("l", "a"),
             directory("d"),
