@@ -57,6 +57,20 @@ enum Command {
     /// Make and show this client's keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Make, connect and serve a site
+    #[command(subcommand)]
+    Site(commands::site::SiteCommand),
+    /// Serve a site: short for `site serve`
+    Serve(commands::site::ServeArgs),
+    /// Be a render server of a site, and see to a site's render servers
+    #[command(subcommand)]
+    Node(commands::node::NodeCommand),
+    /// List and hold the queues of a site
+    #[command(subcommand)]
+    Queue(commands::queue::QueueCommand),
+    /// List the slots of a site's nodes
+    #[command(subcommand)]
+    Slot(commands::slot::SlotCommand),
     /// The key warden
     #[command(subcommand, hide = true)]
     Keyd(warden::KeydCommand),
@@ -90,6 +104,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::View(command) => done(commands::view::run(command)),
         Command::Job(command) => done(commands::job::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
+        Command::Node(command) => commands::node::run(command),
+        Command::Site(command) => commands::site::run(command),
+        Command::Serve(arguments) => done(commands::site::serve(&arguments)),
+        Command::Queue(command) => done(commands::queue::run(command)),
+        Command::Slot(command) => done(commands::slot::run(command)),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
