@@ -203,12 +203,10 @@ fn only_what_the_job_names_is_packed_and_nothing_of_it_can_be_read() {
     let template = fs::read(studio.bundle().join("template.yaml")).expect("template");
     assert!(template.windows(title.len()).any(|it| it == title));
     // With its client's key it is all there, and no more than was named.
-    let listed = studio.ask(&["view", "ls", "last", "-R", "--json"]);
-    let listed = if listed.code == Some(0) {
-        listed
-    } else {
-        studio.ask(&["view", "ls", "last"]).ok()
-    };
+    let listed = studio.ask(&["view", "ls", "last", "--inputs"]).ok();
+    for there in ["scene.txt", studio.get("file"), "frames/left"] {
+        assert!(listed.out.contains(there), "{there}: {listed:?}");
+    }
     assert!(!listed.out.contains(studio.get("apart")), "{listed:?}");
 }
 
@@ -218,7 +216,7 @@ fn everything_that_is_missing_is_named_before_anything_is_sealed() {
     fs::remove_file(studio.bundle().join("scene.txt")).expect("scene");
     studio.write(
         "asset_references.yaml",
-        "assetReferences: { inputs: { filenames: [rig.json, tex, out], directories: [lib] } }",
+        "assetReferences: { inputs: { filenames: [rig.json, apart, out], directories: [lib] } }",
     );
     std::os::unix::fs::symlink("/etc/hostname", studio.bundle().join("out")).expect("link");
     let said = studio.submit(&[]).failed(2);
@@ -239,7 +237,7 @@ fn everything_that_is_missing_is_named_before_anything_is_sealed() {
             "there is nothing",
         ),
         (
-            "tex",
+            "apart",
             "asset_references.yaml: assetReferences.inputs.filenames[1]",
             "it is a directory",
         ),
