@@ -4,6 +4,8 @@
 //! gets no shell, no terminal and little environment; what it prints goes to the operator's log.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     io,
     os::{fd::AsFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Stdio},
@@ -39,27 +41,73 @@ struct Told<'a> {
     at: u64,
 }
 
-/// Tells whom the job's author wants told.
-pub(super) fn tell(
-    state: &State,
-    job: JobId,
-    word: &str,
-    at: u64,
-) -> Result<NotifiedReport, Failure> {
-    let homeward = OpenedJob::open(state, job)?.homeward(state)?;
-    let Notify { command, url } = &homeward.notify;
-    let told = Told {
-        job,
-        title: &homeward.title,
-        state: word,
-        at,
-    };
-    Ok(NotifiedReport {
-        command: run(state, command, &told, COMMAND_MAX).err(),
-        url: url
-            .as_deref()
-            .and_then(|url| post(url, &told, POST_MAX).err()),
-    })
+/// Who is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Command,
+    Url,
+}
+
+/// Tells, and remembers whom it told while others could not be: who asks again has only those told.
+#[derive(Default)]
+pub(super) struct Teller {
+    told: RefCell<BTreeSet<(JobId, String, u64, Way)>>,
+}
+
+impl Teller {
+    /// Tells whom the job's author wants told.
+    pub(super) fn tell(
+        &self,
+        state: &State,
+        job: JobId,
+        word: &str,
+        at: u64,
+    ) -> Result<NotifiedReport, Failure> {
+        let homeward = OpenedJob::open(state, job)?.homeward(state)?;
+        let Notify { command, url } = &homeward.notify;
+        let told = Told {
+            job,
+            title: &homeward.title,
+            state: word,
+            at,
+        };
+        let command = || run(state, command, &told, COMMAND_MAX);
+        let url = || {
+            url.as_deref()
+                .map_or(Ok(()), |it| post(it, &told, POST_MAX))
+        };
+        let report = NotifiedReport {
+            command: self.once(&told, Way::Command, command),
+            url: self.once(&told, Way::Url, url),
+        };
+        if report.complete() {
+            for way in [Way::Command, Way::Url] {
+                self.told.borrow_mut().remove(&key(&told, way));
+            }
+        }
+        Ok(report)
+    }
+
+    /// Tells one, unless it was told; answers why it could not.
+    fn once(
+        &self,
+        told: &Told<'_>,
+        way: Way,
+        tell: impl FnOnce() -> Result<(), String>,
+    ) -> Option<String> {
+        if self.told.borrow().contains(&key(told, way)) {
+            return None;
+        }
+        let failed = tell().err();
+        if failed.is_none() {
+            self.told.borrow_mut().insert(key(told, way));
+        }
+        failed
+    }
+}
+
+fn key(told: &Told<'_>, way: Way) -> (JobId, String, u64, Way) {
+    (told.job, told.state.to_owned(), told.at, way)
 }
 
 /// Runs a command; an empty one is none. Answers why it failed.

@@ -428,6 +428,22 @@ fn whom_the_author_names_is_told() {
             url: Some("connection refused".to_owned())
         }
     );
+    // Who was told is not told again because another was not.
+    let script = format!("echo again >> {}", said.display());
+    let job = client.submit(&format!(
+        "[notify]\ncommand = [\"sh\", \"-c\", \"{script}\"]\nurl = \"http://127.0.0.1:1/secret\"\n"
+    ));
+    for _ in 0..2 {
+        assert!(matches!(
+            tell(job),
+            Answer::Notified {
+                command: None,
+                url: Some(_)
+            }
+        ));
+    }
+    let told = fs::read_to_string(&said).expect("said");
+    assert_eq!(told.matches("again").count(), 1);
     let silent = client.submit("");
     assert_eq!(
         tell(silent),

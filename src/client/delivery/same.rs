@@ -8,7 +8,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::{ffi::OsStrExt, fs::FileExt},
+        unix::fs::FileExt,
     },
     path::Path,
 };
