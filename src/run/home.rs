@@ -36,7 +36,13 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
     let homeward = opened.homeward(&state)?;
     let delivered = match &left {
         Some(left) if committed => {
-            let delivered = delivery::deliver(&opened, left, &homeward, arguments.agent.overwrite)?;
+            let delivered = delivery::deliver(
+                &opened,
+                left,
+                &homeward,
+                Vec::new(),
+                arguments.agent.overwrite,
+            )?;
             let note = Control::Delivered {
                 files: delivered.stored.len() as u64,
                 kept_aside: delivered.aside.len() as u64,
