@@ -21,6 +21,7 @@ use safelight_seal::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::DeliveredReport,
     failure::{Failure, Kind, OrFail},
     state::State,
 };
@@ -47,6 +48,19 @@ pub(crate) struct Homeward {
     pub(crate) places: Vec<(CentralPath, Vec<u8>, bool)>,
     /// Where the audit records go besides the log.
     pub(crate) audit: Option<Vec<u8>>,
+    /// What the client calls the job.
+    pub(crate) title: String,
+    /// Whom to tell when it has ended.
+    pub(crate) notify: Notify,
+}
+
+/// Whom to tell of a job's end.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct Notify {
+    /// A program of the client's and its arguments; empty for none.
+    pub(crate) command: Vec<String>,
+    /// An address to post to.
+    pub(crate) url: Option<String>,
 }
 
 /// What a finished attempt left.
@@ -55,10 +69,10 @@ pub(crate) struct Homeward {
 pub(crate) struct Left {
     /// The task.
     pub(crate) task: TaskId,
-    /// The object that holds the result manifest.
-    pub(crate) manifest: ObjectId,
-    /// The object that holds the task's log.
-    pub(crate) log: ObjectId,
+    /// The object that holds the result manifest; `None` if nothing was sealed.
+    pub(crate) manifest: Option<ObjectId>,
+    /// The object that holds the task's log, likewise.
+    pub(crate) log: Option<ObjectId>,
     /// The session, attempt and fence that the result manifest is bound to.
     pub(crate) session: SessionId,
     /// The attempt's number.
@@ -126,6 +140,38 @@ pub(crate) fn all_left(state: &State, job: JobId) -> Result<Vec<Left>, Failure> 
 fn parse_left(path: &Path) -> Result<Left, Failure> {
     serde_json::from_slice(&read(path)?)
         .map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", path.display())))
+}
+
+/// Notes that what a session left is at home, and how.
+pub(crate) fn write_delivered(
+    state: &State,
+    job: JobId,
+    session: SessionId,
+    report: &DeliveredReport,
+) -> Result<(), Failure> {
+    write_private(
+        &delivered_path(state, job, session)?,
+        &serde_json::to_vec(report).or_fail(Kind::Internal)?,
+    )
+}
+
+/// How what a session left came home; `None` as long as it is not there.
+pub(crate) fn delivered(
+    state: &State,
+    job: JobId,
+    session: SessionId,
+) -> Result<Option<DeliveredReport>, Failure> {
+    let path = delivered_path(state, job, session)?;
+    if !path.exists() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&read(&path)?)
+        .map(Some)
+        .map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", path.display())))
+}
+
+fn delivered_path(state: &State, job: JobId, session: SessionId) -> Result<PathBuf, Failure> {
+    left_path(state, job, session).map(|path| path.with_extension("delivered"))
 }
 
 fn left_path(state: &State, job: JobId, session: SessionId) -> Result<PathBuf, Failure> {

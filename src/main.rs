@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
 mod commands;
 mod failure;
 mod jobs;
@@ -15,6 +16,7 @@ mod policy_source;
 mod process;
 mod records;
 mod run;
+mod site;
 mod state;
 mod store;
 mod terminal;

@@ -2,7 +2,7 @@
 
 use safelight_bundle::Envelope;
 use safelight_job::recipe::Recipe;
-use safelight_policies::id::JobId;
+use safelight_policies::id::{JobId, ObjectId};
 use safelight_seal::{
     blob::Purpose,
     job_key::JobKey,
@@ -87,7 +87,7 @@ impl OpenedJob {
 
     /// What an attempt wrote.
     pub(crate) fn results(&self, left: &Left) -> Result<Manifest, Failure> {
-        let sealed = self.area.read(left.manifest).or_fail(Kind::Environment)?;
+        let sealed = self.read(left.manifest, left)?;
         let kind = ManifestKind::Result {
             session: left.session,
             attempt: left.attempt,
@@ -103,9 +103,18 @@ impl OpenedJob {
         .or_fail(Kind::Denied)
     }
 
+    fn read(&self, object: Option<ObjectId>, left: &Left) -> Result<Vec<u8>, Failure> {
+        let sealed_nothing = || {
+            let message = format!("{} of {} sealed nothing", left.session, self.job());
+            Failure::new(Kind::User, message)
+        };
+        let object = object.ok_or_else(sealed_nothing)?;
+        self.area.read(object).or_fail(Kind::Environment)
+    }
+
     /// What a task printed.
     pub(crate) fn log(&self, left: &Left) -> Result<Vec<u8>, Failure> {
-        let sealed = self.area.read(left.log).or_fail(Kind::Environment)?;
+        let sealed = self.read(left.log, left)?;
         self.key
             .open_blob(Purpose::TaskLog, self.job().as_bytes(), &sealed)
             .or_fail(Kind::Denied)

@@ -9,7 +9,6 @@ mod arguments;
 mod attempt;
 mod books;
 mod client;
-mod delivery;
 mod home;
 mod servers;
 mod settle;
@@ -20,10 +19,10 @@ pub(crate) use self::{
     agent::{admit, check_report, draw_session, run as agent},
     arguments::{AgentArgs, HomeArgs, RunArgs},
     attempt::{Attempt, Ending},
-    books::{Books, site_key},
+    books::{Books, LEASE_MARGIN, sign_lease, site_key},
     client::run as client,
     home::run as home,
-    servers::AuditWriter,
+    servers::{AuditWriter, KeyWarden},
     signals::{Signals, stay_on_hang_up},
     slot::{Slot, claim as claim_slot},
 };

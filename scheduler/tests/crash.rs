@@ -96,7 +96,13 @@ async fn the_process_that_is_killed() {
             chain: [round as u8; 32],
         };
         let answer = ledger
-            .commit(session, leased.fence, manifest(round, task), anchor, now)
+            .commit(
+                session,
+                leased.fence,
+                manifest(round, task),
+                Some(anchor),
+                now,
+            )
             .await
             .unwrap();
         assert_eq!(answer, Settlement::Accepted);
@@ -140,7 +146,7 @@ async fn the_farm_that_is_killed() {
                 chain: [round as u8; 32],
             };
             let result = manifest(round, task);
-            let answer = ledger.commit(given.ask.session, fence, result, anchor, now);
+            let answer = ledger.commit(given.ask.session, fence, result, Some(anchor), now);
             assert_eq!(answer.await.unwrap(), Settlement::Accepted);
             out.write_all(format!("\nack {task}\n").as_bytes()).unwrap();
             out.flush().unwrap();

@@ -102,7 +102,7 @@ impl Site {
     }
     async fn commit(&self, by: u8, fence: Fence, records: u64) -> Settlement {
         self.ledger
-            .commit(session(by), fence, MANIFEST, anchor(records), 50)
+            .commit(session(by), fence, MANIFEST, Some(anchor(records)), 50)
             .await
             .unwrap()
     }
@@ -234,7 +234,7 @@ async fn a_lease_that_ran_out_still_counts_while_nobody_else_has_the_task() {
     let leased = site.lease(TASK, 1, 20).await;
     let answer = site
         .ledger
-        .commit(session(1), leased.fence, MANIFEST, anchor(1), 9_999)
+        .commit(session(1), leased.fence, MANIFEST, Some(anchor(1)), 9_999)
         .await;
     assert_eq!(answer.unwrap(), Settlement::Accepted);
 }
@@ -311,7 +311,7 @@ async fn an_anchor_grows_and_a_forked_one_is_an_error() {
     // Nor does a commit with it go through, nor leave half of itself behind.
     let leased = site.lease(TASK, 1, 20).await;
     let commit = ledger
-        .commit(session(1), leased.fence, MANIFEST, forked, 30)
+        .commit(session(1), leased.fence, MANIFEST, Some(forked), 30)
         .await;
     assert!(matches!(commit, Err(Error::AnchorConflict { .. })));
     let attempts = ledger.attempts(site.job).await.unwrap();
@@ -338,7 +338,7 @@ async fn what_is_not_there_is_named() {
         assert!(matches!(lease, Err(Error::NoSuchTask { .. })));
     }
     let commit = ledger
-        .commit(session(9), Fence(1), MANIFEST, anchor(1), 1)
+        .commit(session(9), Fence(1), MANIFEST, Some(anchor(1)), 1)
         .await;
     assert!(matches!(commit, Err(Error::NoSuchSession { .. })));
     let _leased = site.lease(TASK, 1, 1).await;

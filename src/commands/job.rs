@@ -13,7 +13,11 @@ use safelight_scheduler::{AttemptEntry, AttemptState, JobEntry};
 use safelight_seal::manifest::{Entry, EntryKind, Manifest};
 use safelight_vfs::console;
 
-use super::chosen::ChosenJob;
+use super::{
+    chosen::ChosenJob,
+    control::{self, Act},
+    watch,
+};
 use crate::{
     cli::StateArgs,
     failure::{Failure, Kind, OrFail},
@@ -37,6 +41,18 @@ pub(crate) enum JobCommand {
     Logs(LogsArgs),
     /// List what an attempt of a job wrote
     Outputs(OutputsArgs),
+    /// Tell what happens to a job, down to each frame, from submission to storage, until it is over
+    Watch(watch::WatchArgs),
+    /// Tell where a job was placed and why, and what keeps it from running
+    Why(control::WhyArgs),
+    /// Begin nothing more of a job until it is resumed; what runs goes on
+    Pause(control::ActArgs),
+    /// Let a paused job go on
+    Resume(control::ActArgs),
+    /// End a job, here and where it was sent
+    Cancel(control::ActArgs),
+    /// Try the tasks of a failed job again that were given up
+    Retry(control::ActArgs),
 }
 
 /// Arguments of `list`.
@@ -110,6 +126,12 @@ pub(crate) fn run(command: JobCommand) -> Result<(), Failure> {
         JobCommand::Show(arguments) => show(&arguments),
         JobCommand::Logs(arguments) => logs(&arguments),
         JobCommand::Outputs(arguments) => outputs(&arguments),
+        JobCommand::Watch(arguments) => watch::run(&arguments).map(drop),
+        JobCommand::Why(arguments) => control::why(&arguments),
+        JobCommand::Pause(arguments) => control::act(&arguments, Act::Pause),
+        JobCommand::Resume(arguments) => control::act(&arguments, Act::Resume),
+        JobCommand::Cancel(arguments) => control::act(&arguments, Act::Cancel),
+        JobCommand::Retry(arguments) => control::act(&arguments, Act::Retry),
     }
 }
 
@@ -364,8 +386,8 @@ mod tests {
     fn left() -> Left {
         Left {
             task: TaskId { step: 0, task: 0 },
-            manifest: ObjectId([0; 32]),
-            log: ObjectId([0; 32]),
+            manifest: Some(ObjectId([0; 32])),
+            log: Some(ObjectId([0; 32])),
             session: SESSION,
             attempt: 1,
             fence: Fence(9),

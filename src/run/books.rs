@@ -7,11 +7,11 @@ use safelight_audit::Checkpoint;
 use safelight_bundle::Envelope;
 use safelight_policies::{
     cause::Cause,
-    id::{JobId, KemKey, NodeName, ObjectId, SessionId, SlotIndex, TaskId},
+    id::{JobId, KemKey, NodeName, ObjectId, SessionId, SlotIndex, TaskId, VerifyKey},
     lease::{Lease, Wrapper},
 };
 use safelight_scheduler::{
-    Anchor, AttemptEntry, JobEntry, Leasing, Place, Settlement, SqliteLedger,
+    Anchor, AttemptEntry, JobEntry, Leasing, Place, Rules, Settlement, SqliteLedger,
 };
 use safelight_seal::{
     identity::SigningSecret,
@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A lease outlasts the wall-clock limit by this: the time to end, to seal and to commit. Seconds.
-const LEASE_MARGIN: u64 = 3600;
+pub(crate) const LEASE_MARGIN: u64 = 3600;
 
 /// The one task of a job that is a single command.
 const TASK: TaskId = TaskId { step: 0, task: 0 };
@@ -69,12 +69,17 @@ pub(crate) struct Books {
 impl Books {
     /// Opens the books, making them if need be.
     pub(crate) fn open(state: &State) -> Result<Self, Failure> {
+        Self::open_with(state, Rules::default())
+    }
+
+    /// The same, with a site's own numbers.
+    pub(crate) fn open_with(state: &State, rules: Rules) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .or_fail(Kind::Environment)?;
         let ledger = runtime
-            .block_on(SqliteLedger::open(&state.ledger()))
+            .block_on(SqliteLedger::open_with(&state.ledger(), rules))
             .or_fail(Kind::Environment)?;
         let random = SystemRandom::new();
         let schedule = site_key(state, "schedule", &random)?;
@@ -88,9 +93,27 @@ impl Books {
     }
 
     /// Tells the warden whose leases and requests to believe.
-    pub(super) fn enroll(&self, state: &State) -> Result<(), Failure> {
+    pub(crate) fn enroll(&self, state: &State) -> Result<(), Failure> {
         warden::enroll_schedule(state, &self.schedule.public())?;
         warden::enroll_node(state, &node_name()?, &self.node.public())
+    }
+
+    /// The ledger.
+    pub(crate) fn ledger(&self) -> &SqliteLedger {
+        &self.ledger
+    }
+
+    /// Waits for an answer of the ledger's.
+    pub(crate) fn wait<T, E: std::error::Error>(
+        &self,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        self.runtime.block_on(answer).or_fail(Kind::Environment)
+    }
+
+    /// The schedule server's public key.
+    pub(crate) fn schedule(&self) -> VerifyKey {
+        self.schedule.public()
     }
 
     /// Writes a verified job down.
@@ -148,9 +171,7 @@ impl Books {
                 digest: envelope.outline.policy_digest,
             },
         };
-        let sign = |context: &str, body: &[u8]| self.schedule.sign(context, body);
-        let signed = safelight_bundle::seal(&lease, &self.schedule.public(), sign)
-            .or_fail(Kind::Internal)?;
+        let signed = sign_lease(&lease, &self.schedule)?;
         Ok(Leased { lease, signed })
     }
 
@@ -165,7 +186,7 @@ impl Books {
             lease.session,
             lease.fence,
             manifest,
-            anchor_of(at),
+            Some(anchor_of(at)),
             process::now_seconds(),
         );
         Ok(
@@ -250,6 +271,12 @@ impl Books {
             .block_on(self.ledger.attempts(job))
             .or_fail(Kind::Environment)
     }
+}
+
+/// Signs a lease.
+pub(crate) fn sign_lease(lease: &Lease, schedule: &SigningSecret) -> Result<Vec<u8>, Failure> {
+    let sign = |context: &str, body: &[u8]| schedule.sign(context, body);
+    safelight_bundle::seal(lease, &schedule.public(), sign).or_fail(Kind::Internal)
 }
 
 fn anchor_of(at: Checkpoint) -> Anchor {

@@ -8,27 +8,21 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use safelight_bundle::{Envelope, Prekey};
 use safelight_job::recipe::Recipe;
 use safelight_policies::{
     Grant, Policy,
-    id::{ClientAlias, JobId, KemKey, ObjectId},
+    id::{ClientAlias, JobId},
     judge::Request,
     outline::{Outline, StepOutline},
 };
-use safelight_seal::{
-    blob::Purpose,
-    job_key::{JobKey, TO_CLIENT, TO_WARDEN},
-    key_file::ClientSecret,
-    manifest::{Kind as ManifestKind, Manifest, Tree},
-    random::{Random, SystemRandom},
-};
+use safelight_seal::{key_file::ClientSecret, manifest::Tree, random::SystemRandom};
 use safelight_vfs::{area::Area, pack};
 
 use super::arguments::{Central, RunArgs};
 use crate::{
+    client::{Goods, Packing, Sealing},
     failure::{Failure, Kind, OrFail},
-    jobs::{self, Homeward, Order},
+    jobs::{self, Homeward, Notify, Order},
     policy_source, process,
     state::State,
     terminal, warden,
@@ -55,21 +49,7 @@ pub(crate) fn run(arguments: RunArgs) -> Result<ExitCode, Failure> {
     super::agent::check_host(&grant)?;
 
     let state = State::open(arguments.state.state.as_deref())?;
-    let random = SystemRandom::new();
-    let secret = jobs::client_secret(&state, &random)?;
-    warden::enroll_client(
-        &state,
-        &jobs::alias(&secret.sign.public())?,
-        &secret.sign.public(),
-    )?;
-    let prekey = warden::mint_prekey(&state)?;
-    let client = Client {
-        state: &state,
-        arguments: &arguments,
-        secret: &secret,
-        random: &random,
-    };
-    let job = client.submit(&grant, &policy, &prekey)?;
+    let job = submit(&state, &arguments, &grant, &policy)?;
     become_agent(&state, job, &arguments)
 }
 
@@ -107,150 +87,62 @@ fn check_places(centrals: &[Central]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the client is, and what it draws.
-struct Client<'a> {
-    state: &'a State,
-    arguments: &'a RunArgs,
-    secret: &'a ClientSecret,
-    random: &'a dyn Random,
-}
-
-impl Client<'_> {
-    /// Seals everything and leaves a signed envelope in the job's directory.
-    fn submit(&self, grant: &Grant, policy: &Policy, prekey: &Prekey) -> Result<JobId, Failure> {
-        let Self {
-            state,
-            arguments,
-            secret,
-            random,
-        } = *self;
-        // Before anything is sealed.
-        let recipe = recipe(arguments)?.encode().or_fail(Kind::User)?;
-        let job = new_job(random)?;
-        let alias = jobs::alias(&secret.sign.public())?;
-        let area = Area::open(state.area(&alias)?).or_fail(Kind::Environment)?;
-        let key = JobKey::generate(random).or_fail(Kind::Internal)?;
-        let (manifest, files, bytes) = inputs(job, arguments, &area, secret)?;
-        let sealed = manifest
-            .sign_and_seal(&secret.sign, &key, random)
-            .or_fail(Kind::Internal)?;
-        let inputs = store(&area, &sealed)?;
-        let blob = |purpose, bytes: &[u8]| {
-            key.seal_blob(purpose, job.as_bytes(), bytes, random)
-                .or_fail(Kind::Internal)
-        };
-        let recipe = store(&area, &blob(Purpose::Recipe, &recipe)?)?;
-        let home = blob(
-            Purpose::Home,
-            &postcard::to_stdvec(&homeward(arguments)?).or_fail(Kind::Internal)?,
-        )?;
-        let outline = outline(job, alias, grant, policy, process::now_seconds());
-        let order = Order {
+/// Seals everything and leaves a signed envelope in the job's directory.
+fn submit(
+    state: &State,
+    arguments: &RunArgs,
+    grant: &Grant,
+    policy: &Policy,
+) -> Result<JobId, Failure> {
+    // Before anything is sealed.
+    let recipe = recipe(arguments)?.encode().or_fail(Kind::User)?;
+    let random = SystemRandom::new();
+    let secret = jobs::client_secret(state, &random)?;
+    let sealing = Sealing::begin(state, &secret, &random)?;
+    let (job, client) = (sealing.job(), sealing.client().clone());
+    warden::enroll_client(state, &client, &secret.sign.public())?;
+    let prekey = warden::mint_prekey(state)?;
+    let (trees, files, bytes) = trees(arguments, sealing.area(), &secret)?;
+    let goods = Goods {
+        trees,
+        recipe,
+        homeward: homeward(arguments)?,
+        order: Order {
             policy: policy_source::absolute(&arguments.policy)?,
-            client: outline.client.clone(),
+            client: client.clone(),
             files,
             bytes,
-        };
-        let envelope = self.envelope(outline, &key, inputs, recipe, prekey)?;
-        let directory = state.job(job)?;
-        jobs::write_private(&directory.join("home"), &home)?;
-        jobs::write_private(
-            &directory.join("order.json"),
-            &serde_json::to_vec(&order).or_fail(Kind::Internal)?,
-        )?;
-        jobs::write_private(&directory.join("envelope"), &envelope)?;
-        if !arguments.quiet {
-            terminal::say(format!(
-                "{job}: sealed {files} files, {}",
-                terminal::bytes(bytes)
-            ));
-        }
-        Ok(job)
+        },
+    };
+    let outline = outline(job, client, grant, policy, process::now_seconds());
+    sealing.seal(goods, outline, &prekey)?;
+    if !arguments.quiet {
+        terminal::say(format!(
+            "{job}: sealed {files} files, {}",
+            terminal::bytes(bytes)
+        ));
     }
-
-    /// The signed envelope: the job key wrapped to the site's one-time prekey and to this client, and nothing that says what the job is.
-    fn envelope(
-        &self,
-        outline: Outline,
-        key: &JobKey,
-        inputs: ObjectId,
-        recipe: ObjectId,
-        prekey: &Prekey,
-    ) -> Result<Vec<u8>, Failure> {
-        let secret = self.secret;
-        let stanza = |to: &KemKey, purpose| {
-            let stanza = key
-                .wrap(to, purpose, outline.job, self.random)
-                .or_fail(Kind::Internal)?;
-            postcard::to_stdvec(&stanza).or_fail(Kind::Internal)
-        };
-        let issued = process::now_seconds();
-        let envelope = Envelope {
-            version: safelight_bundle::ENVELOPE_VERSION,
-            client_verify: secret.sign.public(),
-            client_kem: secret.kem.public(),
-            inputs,
-            recipe,
-            prekey: prekey.id,
-            site: prekey.site,
-            stanza_for_site: stanza(&prekey.key, TO_WARDEN)?,
-            stanza_for_client: stanza(&secret.kem.public(), TO_CLIENT)?,
-            issued,
-            expires: outline.expires,
-            outline,
-        };
-        safelight_bundle::seal(&envelope, &envelope.client_verify, |context, body| {
-            secret.sign.sign(context, body)
-        })
-        .or_fail(Kind::Internal)
-    }
+    Ok(job)
 }
 
-fn inputs(
-    job: JobId,
+fn trees(
     arguments: &RunArgs,
     area: &Area,
     secret: &ClientSecret,
-) -> Result<(Manifest, u64, u64), Failure> {
-    let spinner = terminal::spinner("sealing");
-    let (mut files, mut bytes) = (0, 0);
+) -> Result<(Vec<Tree>, u64, u64), Failure> {
+    let mut packing = Packing::begin();
     let mut trees = Vec::new();
     for central in &arguments.central {
-        let mut last = pack::Progress::default();
-        let entries = pack::pack(&central.host, area, &secret.dedup, &mut |progress| {
-            last = progress;
-            spinner.set_message(format!(
-                "{} files, {}",
-                files + progress.files,
-                terminal::bytes(bytes + progress.bytes)
-            ));
-        });
+        let pack = |progress: &mut dyn FnMut(pack::Progress)| {
+            pack::pack(&central.host, area, &secret.dedup, progress)
+        };
         trees.push(Tree {
             path: central.path.clone(),
-            entries: entries.map_err(|error| unpacked(&error))?,
+            entries: packing.one(pack)?,
         });
-        files += last.files;
-        bytes += last.bytes;
     }
-    spinner.finish_and_clear();
-    trees.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok((
-        Manifest {
-            job,
-            kind: ManifestKind::Inputs,
-            trees,
-        },
-        files,
-        bytes,
-    ))
-}
-
-fn unpacked(error: &pack::Error) -> Failure {
-    match error {
-        pack::Error::Store { .. } => Failure::from_error(Kind::Environment, error)
-            .hint("look at the space there, or name another place with --state DIR"),
-        _ => Failure::from_error(Kind::User, error),
-    }
+    let (files, bytes) = packing.finish();
+    Ok((trees, files, bytes))
 }
 
 fn recipe(arguments: &RunArgs) -> Result<Recipe, Failure> {
@@ -296,6 +188,8 @@ fn homeward(arguments: &RunArgs) -> Result<Homeward, Failure> {
     Ok(Homeward {
         places,
         audit: arguments.audit.as_deref().map(absolute).transpose()?,
+        title: String::new(),
+        notify: Notify::default(),
     })
 }
 
@@ -323,18 +217,6 @@ fn outline(job: JobId, client: ClientAlias, grant: &Grant, policy: &Policy, now:
             .collect(),
         retries: Some(0),
     }
-}
-
-fn new_job(random: &dyn Random) -> Result<JobId, Failure> {
-    let mut bytes = [0; 10];
-    random.fill(&mut bytes).or_fail(Kind::Internal)?;
-    Ok(JobId::from_random(bytes))
-}
-
-fn store(area: &Area, object: &[u8]) -> Result<ObjectId, Failure> {
-    let id = ObjectId(*blake3::hash(object).as_bytes());
-    area.put(id, object).or_fail(Kind::Environment)?;
-    Ok(id)
 }
 
 /// Replaces this program by the agent. Memory, arguments and environment of the client end here.

@@ -15,12 +15,9 @@ use safelight_policies::{cause::Cause, event::Control, id::JobId};
 use safelight_scheduler::AttemptState;
 use safelight_seal::manifest::EntryKind;
 
-use super::{
-    arguments::HomeArgs,
-    books::Books,
-    delivery::{self, Delivered},
-};
+use super::{arguments::HomeArgs, books::Books};
 use crate::{
+    client::delivery::{self, Delivered},
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
     opened::OpenedJob,

@@ -71,8 +71,8 @@ impl Settlement<'_> {
         self.attempt.adopt()?;
         let left = jobs::Left {
             task: lease.task,
-            manifest: sealed.manifest,
-            log: sealed.log,
+            manifest: Some(sealed.manifest),
+            log: Some(sealed.log),
             session: lease.session,
             attempt: lease.attempt,
             fence: lease.fence,

@@ -8,10 +8,13 @@
 //! 3. the release is on the audit log, and the log is on disk ([`serve`]);
 //! 4. the prekey opens the job key, which is wrapped to the view server's ephemeral key and forgotten.
 //!
-//! In this version the only door is the channel to the parent; a listening socket comes with nodes.
+//! The only door is the channel to the parent. What a node asks comes through its site, which passes on what it cannot read: the request is
+//! signed by the node, and the answer is sealed for one view server. The site's letters are signed by a process of the same user
+//! ([`letters`]), which has no way to a prekey's secret half but to make a new one.
 
 mod admin;
 mod judge;
+mod letters;
 mod serve;
 mod store;
 
@@ -24,8 +27,10 @@ use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{
-    enroll_client, enroll_node, enroll_schedule, enrolled_client, mint_prekey, parse_key,
+    enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, erase,
+    mint_prekey, parse_key, revoke_client, revoke_node,
 };
+pub(crate) use letters::LetterSigner;
 
 use crate::{
     failure::{Failure, Kind, OrFail},
@@ -98,6 +103,33 @@ pub(crate) enum KeydCommand {
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
     },
+    /// Sign letters for the process at the other end of standard input
+    Letters {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+    },
+    /// Erase the one-time prekey of a job, and with it this site's way into the job
+    Erase {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// The job
+        job: JobId,
+        /// Its prekey in hexadecimal digits
+        prekey: String,
+    },
+    /// Trust a key no longer
+    Revoke {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// Whose key it is
+        #[arg(value_enum)]
+        role: Role,
+        /// The client's alias or the node's name
+        name: String,
+    },
     /// Mint a one-time prekey and print its public half, signed, as one line of hexadecimal digits
     Prekey {
         /// The warden's store
@@ -128,6 +160,22 @@ pub(crate) fn run(command: KeydCommand) -> Result<(), Failure> {
             let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
             let parent = Channel::to_parent().or_fail(Kind::User)?;
             serve::serve(&parent, store, &random, process::now_seconds)
+        }
+        KeydCommand::Letters { store } => {
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            let parent = Channel::to_parent().or_fail(Kind::User)?;
+            letters::serve(&parent, &store, &random, process::now_seconds)
+        }
+        KeydCommand::Erase { store, job, prekey } => {
+            let prekey = admin::parse_prekey(&prekey)?;
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            let erased = store.erase(&prekey, job).or_fail(Kind::Environment)?;
+            let other = || Failure::new(Kind::Denied, "the prekey belongs to another job");
+            erased.then_some(()).ok_or_else(other)
+        }
+        KeydCommand::Revoke { store, role, name } => {
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            store.revoke(role, &name).or_fail(Kind::Environment)
         }
         KeydCommand::Prekey { store } => {
             let store = Store::open(&store, &random).or_fail(Kind::Environment)?;

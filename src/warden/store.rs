@@ -168,6 +168,11 @@ impl Store {
         replace(&path, text.as_bytes())
     }
 
+    /// Trusts a key no longer. One that was never trusted is not trusted either.
+    pub(super) fn revoke(&self, role: Role, name: &str) -> Result<(), Error> {
+        erase(&trust_path(&self.root, role, name)?)
+    }
+
     fn prekey_path(&self, id: &[u8; 16]) -> PathBuf {
         self.root.join("prekeys").join(HEXLOWER.encode(id))
     }

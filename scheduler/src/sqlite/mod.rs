@@ -7,6 +7,7 @@
 
 mod counts;
 mod finish;
+mod mail;
 mod moves;
 mod next;
 mod nodes;
@@ -19,6 +20,7 @@ mod statements;
 mod upgrade;
 mod why;
 
+pub use mail::{Errand, Received};
 pub use next::{Ask, Given, Next};
 pub use reap::Reaped;
 pub use why::WhyNot;
@@ -179,12 +181,11 @@ impl SqliteLedger {
         session: SessionId,
         fence: Fence,
         manifest: ObjectId,
-        anchor: Anchor,
+        anchor: Option<Anchor>,
         now: u64,
     ) -> Result<Settlement, Error> {
         let ending = Ending::Result(manifest);
-        self.settle(session, Some(fence), ending, Some(anchor), now)
-            .await
+        self.settle(session, Some(fence), ending, anchor, now).await
     }
 
     /// Ends an attempt without a result. `anchor` is `None` only if the audit log itself was lost.
@@ -236,6 +237,24 @@ impl SqliteLedger {
         restate(&mut change, &outline, &self.rules, now).await?;
         change.commit().await.map_err(failed)?;
         Ok(Settlement::Accepted)
+    }
+
+    /// The attempt of a session, and its job.
+    pub async fn attempt_of(
+        &self,
+        session: SessionId,
+    ) -> Result<Option<(JobId, AttemptEntry)>, Error> {
+        let mut connection = self.connection.lock().await;
+        let row = sqlx::query("SELECT * FROM attempt WHERE session = ?")
+            .bind(session.to_string())
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed)?;
+        row.map(|row| {
+            let reading = Reading::new(&row, "session");
+            Ok((reading.parsed("job")?, reading.attempt()?))
+        })
+        .transpose()
     }
 
     /// The newest known state of a job's audit log.

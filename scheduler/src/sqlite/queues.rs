@@ -13,11 +13,56 @@ use super::{
     statements::{Change, begin, failed, one, outline_of},
 };
 use crate::{
-    Error, Event, JobState, Moved, Queue, QueueEntry, QueueRule, Report, StoryLine, Terms,
+    Error, Event, JobState, Moved, Queue, QueueEntry, QueueRule, Report, Rules, StoryLine, Terms,
     queue::{self, key},
     rows::{Reading, stored, text},
     state::MoveRefusal,
 };
+
+/// A job that enters a queue for the first time.
+pub(super) struct Arrival<'a> {
+    outline: &'a Outline,
+    envelope: ObjectId,
+    terms: &'a Terms,
+    into: (JobState, Queue, Event),
+}
+
+impl<'a> Arrival<'a> {
+    /// By hot folder, to be rendered here.
+    pub(super) fn received(outline: &'a Outline, envelope: ObjectId, terms: &'a Terms) -> Self {
+        Self {
+            outline,
+            envelope,
+            terms,
+            into: (JobState::Waiting, Queue::Active, Event::Received),
+        }
+    }
+}
+
+/// Puts a job into its first queue.
+pub(super) async fn arrive(
+    change: &mut Change<'_>,
+    arrival: &Arrival<'_>,
+    rules: &Rules,
+    now: u64,
+) -> Result<(), Error> {
+    let Arrival {
+        outline,
+        envelope,
+        terms,
+        into: (state, queue, event),
+    } = arrival;
+    add_job(change, outline, *envelope, *state, now).await?;
+    let query =
+        sqlx::query("UPDATE job SET farm = 1, queue = ?, queue_key = ?, terms = ? WHERE id = ?")
+            .bind(queue.as_str())
+            .bind(key(now, outline.priority, rules.priority_step))
+            .bind(text(terms)?)
+            .bind(outline.job.to_string());
+    one(change, query).await?;
+    moves::tell(change, outline.job, None, *state, event, now).await?;
+    restate(change, outline, rules, now).await
+}
 
 impl SqliteLedger {
     /// Puts a job into the new queue, at home. An id is good for one job, for ever.
@@ -28,8 +73,16 @@ impl SqliteLedger {
         terms: &Terms,
         now: u64,
     ) -> Result<(), Error> {
-        let into = (JobState::New, Queue::New, Event::Submitted);
-        self.enqueue(outline, envelope, terms, into, now).await
+        let mut connection = self.connection.lock().await;
+        let mut change = begin(&mut connection).await?;
+        let arrival = Arrival {
+            outline,
+            envelope,
+            terms,
+            into: (JobState::New, Queue::New, Event::Submitted),
+        };
+        arrive(&mut change, &arrival, &self.rules, now).await?;
+        change.commit().await.map_err(failed)
     }
 
     /// Puts a job that came by hot folder, and was verified, into the active queue. An id is good for one job, for ever.
@@ -40,31 +93,10 @@ impl SqliteLedger {
         terms: &Terms,
         now: u64,
     ) -> Result<(), Error> {
-        let into = (JobState::Waiting, Queue::Active, Event::Received);
-        self.enqueue(outline, envelope, terms, into, now).await
-    }
-
-    async fn enqueue(
-        &self,
-        outline: &Outline,
-        envelope: ObjectId,
-        terms: &Terms,
-        (state, queue, event): (JobState, Queue, Event),
-        now: u64,
-    ) -> Result<(), Error> {
         let mut connection = self.connection.lock().await;
         let mut change = begin(&mut connection).await?;
-        add_job(&mut change, outline, envelope, state, now).await?;
-        let query = sqlx::query(
-            "UPDATE job SET farm = 1, queue = ?, queue_key = ?, terms = ? WHERE id = ?",
-        )
-        .bind(queue.as_str())
-        .bind(key(now, outline.priority, self.rules.priority_step))
-        .bind(text(terms)?)
-        .bind(outline.job.to_string());
-        one(&mut change, query).await?;
-        moves::tell(&mut change, outline.job, None, state, &event, now).await?;
-        restate(&mut change, outline, &self.rules, now).await?;
+        let arrival = Arrival::received(outline, envelope, terms);
+        arrive(&mut change, &arrival, &self.rules, now).await?;
         change.commit().await.map_err(failed)
     }
 

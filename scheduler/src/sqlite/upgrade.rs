@@ -1,6 +1,7 @@
 //! What each version of the schema adds to the one before. A new ledger is made by the same steps that an old one is taken through.
 
-/// From 1 to 2: queues, steps counted, the resource database, the story of a job, and what its supplier is to be told.
+/// From 1 to 2: queues, steps counted, the resource database, the story of a job, what its supplier is to be told; the letters of hot
+/// folders, one-time prekeys of other sites, and what the site loop has yet to do.
 ///
 /// Tasks are no rows: a step counts them, and only an attempt or a retry names one.
 pub(super) const TO_2: &str = "
@@ -105,6 +106,41 @@ CREATE TABLE notice (
     UNIQUE (job, state, round)
 ) STRICT;
 CREATE INDEX to_send ON notice (number) WHERE sent_at IS NULL;
+
+CREATE TABLE letter_seen (
+    sender TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    row TEXT NOT NULL,
+    PRIMARY KEY (sender, epoch, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE letter_out (
+    letter TEXT PRIMARY KEY,
+    item TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE letter_numbers (
+    recipient TEXT PRIMARY KEY,
+    numbers TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE prekey (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    site TEXT NOT NULL,
+    id TEXT NOT NULL,
+    signed BLOB NOT NULL,
+    job TEXT,
+    UNIQUE (site, id)
+) STRICT;
+CREATE UNIQUE INDEX prekey_of ON prekey (site, job) WHERE job IS NOT NULL;
+CREATE TABLE errand (
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    job TEXT NOT NULL REFERENCES job (id),
+    at INTEGER NOT NULL,
+    done_at INTEGER,
+    PRIMARY KEY (kind, subject)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX errand_to_do ON errand (kind, at) WHERE done_at IS NULL;
+CREATE INDEX errand_of ON errand (job, kind);
 
 PRAGMA user_version = 2;
 ";

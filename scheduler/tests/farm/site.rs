@@ -185,7 +185,9 @@ impl Site {
 
     pub(crate) async fn commit_as(&self, session: SessionId, fence: Fence, now: u64) -> Settlement {
         let (manifest, anchor) = result(session);
-        let commit = self.ledger.commit(session, fence, manifest, anchor, now);
+        let commit = self
+            .ledger
+            .commit(session, fence, manifest, Some(anchor), now);
         commit.await.unwrap()
     }
 

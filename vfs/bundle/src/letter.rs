@@ -9,8 +9,8 @@ use safelight_policies::id::{ObjectId, VerifyKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, PrekeyBatch, Receipt,
-    ResultNotice, Stamp, open, signed::HEAD,
+    Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, JobEnded, PrekeyBatch,
+    Receipt, ResultNotice, Stamp, open, signed::HEAD,
 };
 
 /// What a letter is about.
@@ -28,17 +28,20 @@ pub enum Kind {
     Heartbeat,
     /// A [`Cancel`].
     Cancel,
+    /// A [`JobEnded`].
+    Ended,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Job,
         Self::Result,
         Self::Prekeys,
         Self::Receipt,
         Self::Heartbeat,
         Self::Cancel,
+        Self::Ended,
     ];
 
     /// What a letter's name ends with.
@@ -50,6 +53,7 @@ impl Kind {
             Self::Receipt => "receipt",
             Self::Heartbeat => "heartbeat",
             Self::Cancel => "cancel",
+            Self::Ended => "ended",
         }
     }
 
@@ -67,6 +71,7 @@ impl Kind {
             Self::Receipt => Receipt::BYTES_MAX,
             Self::Heartbeat => Heartbeat::BYTES_MAX,
             Self::Cancel => Cancel::BYTES_MAX,
+            Self::Ended => JobEnded::BYTES_MAX,
         }
     }
 }
@@ -117,6 +122,7 @@ pub enum AnyLetter {
     Receipt(Receipt),
     Heartbeat(Heartbeat),
     Cancel(Cancel),
+    Ended(JobEnded),
 }
 
 impl AnyLetter {
@@ -129,6 +135,7 @@ impl AnyLetter {
             Kind::Receipt => Self::Receipt(open(bytes, signer)?),
             Kind::Heartbeat => Self::Heartbeat(open(bytes, signer)?),
             Kind::Cancel => Self::Cancel(open(bytes, signer)?),
+            Kind::Ended => Self::Ended(open(bytes, signer)?),
         })
     }
 
@@ -141,6 +148,7 @@ impl AnyLetter {
             Self::Receipt(_) => Kind::Receipt,
             Self::Heartbeat(_) => Kind::Heartbeat,
             Self::Cancel(_) => Kind::Cancel,
+            Self::Ended(_) => Kind::Ended,
         }
     }
 
@@ -153,6 +161,7 @@ impl AnyLetter {
             Self::Receipt(letter) => letter.stamp(),
             Self::Heartbeat(letter) => letter.stamp(),
             Self::Cancel(letter) => letter.stamp(),
+            Self::Ended(letter) => letter.stamp(),
         }
     }
 
@@ -161,7 +170,11 @@ impl AnyLetter {
         match self {
             Self::Job(letter) => letter.load(),
             Self::Result(letter) => letter.load(),
-            Self::Prekeys(_) | Self::Receipt(_) | Self::Heartbeat(_) | Self::Cancel(_) => None,
+            Self::Prekeys(_)
+            | Self::Receipt(_)
+            | Self::Heartbeat(_)
+            | Self::Cancel(_)
+            | Self::Ended(_) => None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod announcement;
 mod directory;
+mod ended;
 mod envelope;
 mod error;
 mod inbox;
@@ -31,6 +32,7 @@ pub mod window;
 
 pub use announcement::{Announcement, Cancel};
 pub use directory::{Aside, Directory, MARKER};
+pub use ended::{JobEnded, Outcome};
 pub use envelope::{ENVELOPE_VERSION, Envelope, LIFE_MAX, SKEW};
 pub use error::Error;
 pub use inbox::{Alarm, Delivery, Inbox, InboxError, Keeper, Owed, Refused, Report, Waiting, Why};

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use safelight_bundle::{
-    Announcement, AnyLetter, Cancel, Code, Document, Epoch, Error, Heartbeat, Kind, LIFE_MAX,
-    Letter, Load, PREKEYS_MAX, PrekeyBatch, Receipt, ResultNotice, Seq, Stamp, Verdict, open, seal,
+    Announcement, AnyLetter, Cancel, Code, Document, Epoch, Error, Heartbeat, JobEnded, Kind,
+    LIFE_MAX, Letter, Load, Outcome, PREKEYS_MAX, PrekeyBatch, Receipt, ResultNotice, Seq, Stamp,
+    Verdict, open, seal,
 };
 use safelight_policies::{
     cause::Cause,
@@ -87,8 +88,17 @@ fn cancel() -> Cancel {
     }
 }
 
+fn ended() -> JobEnded {
+    JobEnded {
+        stamp: stamp(),
+        job: JobId::from_random([1; 10]),
+        outcome: Outcome::Succeeded,
+        results: 240,
+    }
+}
+
 /// One of every kind, signed.
-fn all(signer: &Signer) -> [(Kind, Vec<u8>); 6] {
+fn all(signer: &Signer) -> [(Kind, Vec<u8>); 7] {
     [
         (Kind::Job, signer.seal(&announcement())),
         (Kind::Result, signer.seal(&result())),
@@ -96,6 +106,7 @@ fn all(signer: &Signer) -> [(Kind, Vec<u8>); 6] {
         (Kind::Receipt, signer.seal(&receipt())),
         (Kind::Heartbeat, signer.seal(&heartbeat())),
         (Kind::Cancel, signer.seal(&cancel())),
+        (Kind::Ended, signer.seal(&ended())),
     ]
 }
 

@@ -40,20 +40,20 @@ use crate::{
 
 /// What was stored.
 #[derive(Debug, Default)]
-pub(super) struct Delivered {
+pub(crate) struct Delivered {
     /// Files that were stored where they belong.
-    pub(super) stored: Vec<PathBuf>,
+    pub(crate) stored: Vec<PathBuf>,
     /// Where something stood already, and where the new file is instead.
-    pub(super) aside: Vec<(PathBuf, PathBuf)>,
+    pub(crate) aside: Vec<(PathBuf, PathBuf)>,
     /// Symbolic links that could lead out of the client's directory, and were not stored.
-    pub(super) leading_out: Vec<PathBuf>,
+    pub(crate) leading_out: Vec<PathBuf>,
     /// What could not be stored, and why.
-    pub(super) failed: Vec<(PathBuf, io::Error)>,
+    pub(crate) failed: Vec<(PathBuf, io::Error)>,
 }
 
 impl Delivered {
     /// A failure if anything could not be stored that should have been.
-    pub(super) fn complete(&self) -> Result<(), Failure> {
+    pub(crate) fn complete(&self) -> Result<(), Failure> {
         let Some((path, error)) = self.failed.first() else {
             return Ok(());
         };
@@ -74,7 +74,7 @@ impl Delivered {
 const CHUNK: usize = 1 << 20;
 
 /// Stores an attempt's results.
-pub(super) fn deliver(
+pub(crate) fn deliver(
     opened: &OpenedJob,
     left: &Left,
     homeward: &Homeward,

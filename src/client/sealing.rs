@@ -1,0 +1,157 @@
+//! Sealing a job on its client's host: objects into the area, a signed envelope and what belongs to it into the job's directory.
+//!
+//! Nothing here tells anyone of the job: until a ledger has it, what was sealed is an unused directory and unused objects.
+
+use safelight_bundle::Prekey;
+use safelight_policies::{
+    id::{ClientAlias, JobId, ObjectId},
+    outline::Outline,
+};
+use safelight_seal::{
+    blob::Purpose,
+    job_key::JobKey,
+    key_file::ClientSecret,
+    manifest::{Kind as ManifestKind, Manifest, Tree},
+    random::Random,
+};
+use safelight_vfs::area::Area;
+
+use super::addressing::{self, Announced};
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs::{self, Homeward, Order},
+    state::State,
+    store::Store,
+};
+
+/// A new job of this client's: its id, its key, and the area that it is sealed into.
+pub(crate) struct Sealing<'a> {
+    state: &'a State,
+    secret: &'a ClientSecret,
+    random: &'a dyn Random,
+    job: JobId,
+    alias: ClientAlias,
+    key: JobKey,
+    store: Store,
+}
+
+/// What is sealed.
+pub(crate) struct Goods {
+    /// The packed central directories.
+    pub(crate) trees: Vec<Tree>,
+    /// The encoded recipe.
+    pub(crate) recipe: Vec<u8>,
+    /// Where the results go.
+    pub(crate) homeward: Homeward,
+    /// What the agent is told.
+    pub(crate) order: Order,
+}
+
+/// A job that is sealed.
+pub(crate) struct Sealed {
+    inputs: Manifest,
+    objects: [ObjectId; 2],
+    /// The signed envelope.
+    pub(crate) envelope: Vec<u8>,
+}
+
+impl<'a> Sealing<'a> {
+    /// Draws an id and a key.
+    pub(crate) fn begin(
+        state: &'a State,
+        secret: &'a ClientSecret,
+        random: &'a dyn Random,
+    ) -> Result<Self, Failure> {
+        let mut bytes = [0; 10];
+        random.fill(&mut bytes).or_fail(Kind::Internal)?;
+        let alias = jobs::alias(&secret.sign.public())?;
+        Ok(Self {
+            state,
+            secret,
+            random,
+            job: JobId::from_random(bytes),
+            key: JobKey::generate(random).or_fail(Kind::Internal)?,
+            store: Store::open(state, &alias)?,
+            alias,
+        })
+    }
+
+    /// The job's id.
+    pub(crate) fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// The client's alias.
+    pub(crate) fn client(&self) -> &ClientAlias {
+        &self.alias
+    }
+
+    /// Where segments go.
+    pub(crate) fn area(&self) -> &Area {
+        self.store.area()
+    }
+
+    /// Seals everything, and leaves the signed envelope in the job's directory last.
+    pub(crate) fn seal(
+        &self,
+        goods: Goods,
+        outline: Outline,
+        prekey: &Prekey,
+    ) -> Result<Sealed, Failure> {
+        let Goods {
+            mut trees,
+            recipe,
+            homeward,
+            order,
+        } = goods;
+        trees.sort_by(|a, b| a.path.cmp(&b.path));
+        let manifest = Manifest {
+            job: self.job,
+            kind: ManifestKind::Inputs,
+            trees,
+        };
+        let sealed = manifest
+            .sign_and_seal(&self.secret.sign, &self.key, self.random)
+            .or_fail(Kind::Internal)?;
+        let inputs = self.store.put_bytes(&sealed)?;
+        let recipe = self
+            .store
+            .put_bytes(&self.blob(Purpose::Recipe, &recipe)?)?;
+        let home = postcard::to_stdvec(&homeward).or_fail(Kind::Internal)?;
+        let home = self.blob(Purpose::Home, &home)?;
+        let announced = Announced {
+            outline,
+            inputs,
+            recipe,
+        };
+        let envelope =
+            addressing::envelope(self.secret, self.random, &self.key, announced, prekey)?;
+        let directory = self.state.job(self.job)?;
+        jobs::write_private(&directory.join("home"), &home)?;
+        jobs::write_private(
+            &directory.join("order.json"),
+            &serde_json::to_vec(&order).or_fail(Kind::Internal)?,
+        )?;
+        jobs::write_private(&directory.join("envelope"), &envelope)?;
+        Ok(Sealed {
+            inputs: manifest,
+            objects: [inputs, recipe],
+            envelope,
+        })
+    }
+
+    /// Notes what the job is made of, for those who carry it to where it is rendered. Answers the envelope's name.
+    pub(crate) fn list(&self, sealed: &Sealed) -> Result<ObjectId, Failure> {
+        let envelope = self.store.put_bytes(&sealed.envelope)?;
+        let list = addressing::list(&self.store, envelope, sealed.objects, &sealed.inputs)?;
+        let list = self.store.put_list(&list)?;
+        jobs::write_list(self.state, self.job, list)?;
+        Ok(envelope)
+    }
+
+    fn blob(&self, purpose: Purpose, bytes: &[u8]) -> Result<Vec<u8>, Failure> {
+        self.key
+            .seal_blob(purpose, self.job.as_bytes(), bytes, self.random)
+            .or_fail(Kind::Internal)
+    }
+}

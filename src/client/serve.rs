@@ -1,0 +1,154 @@
+//! The client's process: holds the client's key, and does for its site what needs it. One question, one answer.
+//!
+//! Nothing of a job's names is in an answer, in a reason or on the operator's log: those are the site's, which has no business with them.
+
+use clap::Args;
+use safelight_audit::Source;
+use safelight_bundle::{Announcement, Cancel, Document, Heartbeat, Receipt};
+use safelight_channel::Channel;
+use safelight_policies::{
+    event::Control,
+    id::{JobId, SessionId, VerifyKey},
+};
+use safelight_seal::{harden::harden, key_file::ClientSecret, random::SystemRandom};
+
+use super::{
+    addressing,
+    delivery::{self, Delivered},
+    notify,
+    protocol::{Answer, Ask, DeliveredReport},
+};
+use crate::{
+    cli::StateArgs,
+    failure::{Failure, Kind, OrFail},
+    jobs,
+    opened::OpenedJob,
+    records,
+    state::State,
+};
+
+/// How the process is started.
+#[derive(Debug, Args)]
+pub(crate) struct ClientArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Answers the parent until it hangs up. A message that is not understood ends the process.
+pub(crate) fn run(arguments: &ClientArgs) -> Result<(), Failure> {
+    harden().or_fail(Kind::Environment)?;
+    let state = State::open(arguments.state.state.as_deref())?;
+    let parent = Channel::to_parent().or_fail(Kind::User)?;
+    let client = Client {
+        secret: jobs::client_secret(&state, &SystemRandom::new())?,
+        state,
+    };
+    while let Some(incoming) = parent.recv::<Ask>().or_fail(Kind::Internal)? {
+        let (ask, []) = incoming.exactly::<0>().or_fail(Kind::Internal)?;
+        let answer = client.answer(ask).unwrap_or_else(|failure| {
+            let reason = failure.message();
+            Answer::Refused { reason }
+        });
+        parent.send(&answer).or_fail(Kind::Internal)?;
+    }
+    Ok(())
+}
+
+struct Client {
+    state: State,
+    secret: ClientSecret,
+}
+
+impl Client {
+    fn answer(&self, ask: Ask) -> Result<Answer, Failure> {
+        match ask {
+            Ask::Who => self.who(),
+            Ask::Sign { context, body } => self.sign(&context, &body),
+            Ask::Readdress { job, prekey, site } => {
+                let addressed =
+                    addressing::readdress(&self.state, &self.secret, job, &prekey, &site)?;
+                let (envelope, list) = addressed;
+                Ok(Answer::Readdressed { envelope, list })
+            }
+            Ask::Deliver { job, session } => self.deliver(job, session).map(Answer::Delivered),
+            Ask::Notify { job, state, at } => {
+                notify::tell(&self.state, job, &state, at).map(Answer::Notified)
+            }
+        }
+    }
+
+    fn who(&self) -> Result<Answer, Failure> {
+        let key = self.secret.sign.public();
+        let alias = jobs::alias(&key)?;
+        Ok(Answer::Client { key, alias })
+    }
+
+    fn sign(&self, context: &str, body: &[u8]) -> Result<Answer, Failure> {
+        if !is_letter(context, body, &self.secret.sign.public()) {
+            let message = "the client's process signs its own letters only";
+            return Err(Failure::new(Kind::Denied, message));
+        }
+        let signature = self.secret.sign.sign(context, body);
+        Ok(Answer::Signature(signature.to_vec()))
+    }
+
+    /// What was delivered once is not looked at again: the files are their owner's since then.
+    fn deliver(&self, job: JobId, session: SessionId) -> Result<DeliveredReport, Failure> {
+        if let Some(report) = jobs::delivered(&self.state, job, session)? {
+            return Ok(report);
+        }
+        let opened = OpenedJob::open(&self.state, job)?;
+        let left = jobs::left(&self.state, job, session)?.filter(|left| left.cause.is_success());
+        let left = left.ok_or_else(|| {
+            Failure::new(Kind::User, format!("{session} of {job} left no result"))
+        })?;
+        let homeward = opened.homeward(&self.state)?;
+        let delivered = delivery::deliver(&opened, &left, &homeward, false)?;
+        let report = report(&delivered);
+        if report.failed.is_empty() {
+            let note = Control::Delivered {
+                files: report.stored,
+                kept_aside: report.aside,
+            };
+            records::note(&self.state, &opened, Source::Home, note)?;
+            jobs::write_delivered(&self.state, job, session, &report)?;
+        }
+        Ok(report)
+    }
+}
+
+fn report(delivered: &Delivered) -> DeliveredReport {
+    DeliveredReport {
+        stored: delivered.stored.len() as u64,
+        aside: delivered.aside.len() as u64,
+        leading_out: delivered.leading_out.len() as u64,
+        failed: delivered
+            .failed
+            .iter()
+            .map(|(_, error)| error.to_string())
+            .take(FAILED_MAX)
+            .collect(),
+    }
+}
+
+/// The most failures that an answer names: it is one message.
+const FAILED_MAX: usize = 100;
+
+/// True for the bytes of a letter that a client writes, and that holds together.
+fn is_letter(context: &str, body: &[u8], signer: &VerifyKey) -> bool {
+    match context {
+        Announcement::CONTEXT => is::<Announcement>(body, signer),
+        Cancel::CONTEXT => is::<Cancel>(body, signer),
+        Receipt::CONTEXT => is::<Receipt>(body, signer),
+        Heartbeat::CONTEXT => is::<Heartbeat>(body, signer),
+        _ => false,
+    }
+}
+
+fn is<T: Document>(body: &[u8], signer: &VerifyKey) -> bool {
+    body.len() <= T::BYTES_MAX
+        && match postcard::take_from_bytes::<T>(body) {
+            Ok((letter, [])) => letter.check(signer).is_ok(),
+            _ => false,
+        }
+}

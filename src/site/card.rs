@@ -1,0 +1,190 @@
+//! Cards: who a site is, for those who are to trust it, and the peers whose cards were accepted.
+//!
+//! A card holds public keys only. What makes it worth something is that people compare its fingerprint over another way than the one that
+//! the card came by.
+
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use safelight_policies::id::{ClientAlias, SiteName, VerifyKey};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs,
+    state::State,
+};
+
+/// What a site does for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Role {
+    /// A client's own site: jobs are submitted here, and rendered here or sent away.
+    Local,
+    /// Renders for other sites.
+    Remote,
+}
+
+/// A site's public keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Card {
+    /// What the site calls itself.
+    pub(crate) site: SiteName,
+    /// What it does.
+    pub(crate) role: Role,
+    /// The key that signs its letters: a client's own, or the key of the render site's warden.
+    #[serde(with = "hex_key")]
+    pub(crate) letters: VerifyKey,
+    /// The key that signs its leases, for its nodes.
+    #[serde(with = "hex_key")]
+    pub(crate) schedule: VerifyKey,
+    /// Whose site it is, by alias, if it is a client's.
+    pub(crate) client: Option<ClientAlias>,
+}
+
+impl Card {
+    /// Where a site keeps its own.
+    pub(crate) fn path(state: &State) -> PathBuf {
+        state.root().join("card.toml")
+    }
+
+    /// Reads a card.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        let text = jobs::read(path)?;
+        let text = String::from_utf8(text).or_fail(Kind::User)?;
+        let card: Self = toml::from_str(&text).map_err(|error| {
+            let message = format!("{} is not a site's card: {error}", path.display());
+            Failure::new(Kind::User, message).hint("a card is made by: safelight site init")
+        })?;
+        if (card.role == Role::Local) != card.client.is_some() {
+            let message = format!(
+                "{} names a client, or none, against its role",
+                path.display()
+            );
+            return Err(Failure::new(Kind::User, message));
+        }
+        Ok(card)
+    }
+
+    /// Writes this site's own card, which everybody may read.
+    pub(crate) fn write(&self, state: &State) -> Result<PathBuf, Failure> {
+        let path = Self::path(state);
+        let text = toml::to_string(self).or_fail(Kind::Internal)?;
+        std::fs::write(&path, text).or_fail(Kind::Environment)?;
+        Ok(path)
+    }
+}
+
+/// A site that we deal with, and the folders in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Peer {
+    /// Its card.
+    pub(crate) card: Card,
+    /// The hot folder that we write for it.
+    pub(crate) out: PathBuf,
+    /// The hot folder that we read from it.
+    pub(crate) r#in: PathBuf,
+}
+
+fn directory(state: &State) -> PathBuf {
+    state.root().join("peers")
+}
+
+impl Peer {
+    /// Every peer, by name.
+    pub(crate) fn all(state: &State) -> Result<Vec<Self>, Failure> {
+        let entries = match std::fs::read_dir(directory(state)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Failure::from_error(Kind::Environment, &error)),
+        };
+        let mut peers = Vec::new();
+        for entry in entries {
+            let path = entry.or_fail(Kind::Environment)?.path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                let text = String::from_utf8(jobs::read(&path)?).or_fail(Kind::Config)?;
+                let peer: Self = toml::from_str(&text).map_err(|error| {
+                    Failure::new(Kind::Config, format!("{}: {error}", path.display()))
+                })?;
+                peers.push(peer);
+            }
+        }
+        peers.sort_by(|a, b| a.card.site.cmp(&b.card.site));
+        Ok(peers)
+    }
+
+    /// Keeps a peer, in place of what was known under its name.
+    pub(crate) fn write(&self, state: &State) -> Result<(), Failure> {
+        std::fs::create_dir_all(directory(state)).or_fail(Kind::Environment)?;
+        let text = toml::to_string(self).or_fail(Kind::Internal)?;
+        jobs::write_private(&self.path(state), text.as_bytes())
+    }
+
+    /// Forgets a peer.
+    pub(crate) fn remove(&self, state: &State) -> Result<(), Failure> {
+        std::fs::remove_file(self.path(state)).or_fail(Kind::Environment)
+    }
+
+    /// Marks that the peer had its first prekeys.
+    pub(crate) fn supplied(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.supplied", self.card.letters.fingerprint()))
+    }
+
+    fn path(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.toml", self.card.site))
+    }
+}
+
+mod hex_key {
+    use super::{HEXLOWER, VerifyKey};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(key: &VerifyKey, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&HEXLOWER.encode(&key.0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<VerifyKey, D::Error> {
+        let text = String::deserialize(from)?;
+        let key = HEXLOWER.decode(text.as_bytes()).ok();
+        key.and_then(|key| key.try_into().ok())
+            .map(VerifyKey)
+            .ok_or_else(|| D::Error::custom("a public key is 64 hexadecimal digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_reads_back_and_says_what_it_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("card.toml");
+        let card = Card {
+            site: "north".parse().unwrap(),
+            role: Role::Remote,
+            letters: VerifyKey([1; 32]),
+            schedule: VerifyKey([2; 32]),
+            client: None,
+        };
+        let text = toml::to_string(&card).unwrap();
+        let refused = [
+            text.replace("0101", "01"),
+            text.replace("remote", "local"),
+            text.replace("north", "No Name"),
+            format!("{text}more = 1\n"),
+            "x".to_owned(),
+        ];
+        for text in refused {
+            std::fs::write(&path, &text).unwrap();
+            assert!(Card::read(&path).is_err(), "{text}");
+        }
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(Card::read(&path).unwrap(), card);
+    }
+}

@@ -1,0 +1,136 @@
+//! `safelight.toml`: what the operator of a site decides. Made by `safelight site init`; every number has a default.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use safelight_policies::id::SiteName;
+use safelight_scheduler::{ClientProfile, QueueRule, Rules};
+use serde::{Deserialize, Serialize};
+
+use super::card::Role;
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs,
+    state::State,
+};
+
+/// What a site is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Its name.
+    pub(crate) name: SiteName,
+    /// What it does.
+    pub(crate) role: Role,
+    /// Where its nodes reach it.
+    pub(crate) listen: SocketAddr,
+    /// How often the hot folders are looked at, in milliseconds.
+    #[serde(default = "poll")]
+    pub(crate) poll_ms: u64,
+    /// How often each peer is told that we live, in seconds.
+    #[serde(default = "heartbeat")]
+    pub(crate) heartbeat: u64,
+    /// How often a node says that it lives, in seconds.
+    #[serde(default = "beat")]
+    pub(crate) beat: u64,
+    /// For how long a lease outlives the last word of its node, in seconds.
+    #[serde(default = "lease")]
+    pub(crate) lease: u64,
+    /// One-time prekeys that each client has in advance.
+    #[serde(default = "prekeys")]
+    pub(crate) prekeys: u64,
+    /// Jobs that may be at other sites at once.
+    #[serde(default)]
+    pub(crate) away: Option<u64>,
+    /// The scheduler's numbers.
+    #[serde(default)]
+    pub(crate) rules: Rules,
+    /// What may leave home, and when.
+    #[serde(default)]
+    pub(crate) placement: ClientProfile,
+}
+
+fn poll() -> u64 {
+    500
+}
+fn heartbeat() -> u64 {
+    300
+}
+fn beat() -> u64 {
+    5
+}
+fn lease() -> u64 {
+    60
+}
+fn prekeys() -> u64 {
+    32
+}
+
+impl Config {
+    /// A site's numbers as they are until somebody changes them.
+    pub(crate) fn new(name: SiteName, role: Role, listen: SocketAddr) -> Self {
+        Self {
+            name,
+            role,
+            listen,
+            poll_ms: poll(),
+            heartbeat: heartbeat(),
+            beat: beat(),
+            lease: lease(),
+            prekeys: prekeys(),
+            away: None,
+            rules: Rules::default(),
+            placement: ClientProfile::default(),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(state: &State) -> PathBuf {
+        state.root().join("safelight.toml")
+    }
+
+    /// Reads it.
+    pub(crate) fn read(state: &State) -> Result<Self, Failure> {
+        let path = Self::path(state);
+        if !path.exists() {
+            let message = format!("{} is not a site's", state.root().display());
+            return Err(Failure::new(Kind::Config, message)
+                .hint("make it one: safelight site init --name NAME --role local|remote"));
+        }
+        let text = String::from_utf8(jobs::read(&path)?).or_fail(Kind::Config)?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| Failure::new(Kind::Config, format!("{}: {error}", path.display())))?;
+        config.check(&path)?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &std::path::Path) -> Result<(), Failure> {
+        let refuse = |what: &str| {
+            let message = format!("{}: {what}", path.display());
+            Err(Failure::new(Kind::Config, message))
+        };
+        if self.beat == 0 || self.beat * 3 > self.lease {
+            return refuse("a lease must outlive three beats");
+        }
+        if self.poll_ms == 0 || self.heartbeat == 0 {
+            return refuse("poll_ms and heartbeat must be more than 0");
+        }
+        if self.prekeys == 0 || self.prekeys > 256 {
+            return refuse("prekeys must be 1 to 256");
+        }
+        Ok(())
+    }
+
+    /// Writes it.
+    pub(crate) fn write(&self, state: &State) -> Result<(), Failure> {
+        let text = toml::to_string(self).or_fail(Kind::Internal)?;
+        jobs::write_private(&Self::path(state), text.as_bytes())
+    }
+
+    /// The outsourced queue's rule.
+    pub(crate) fn outsourced(&self, paused: bool) -> QueueRule {
+        QueueRule {
+            paused,
+            cap: self.away,
+        }
+    }
+}

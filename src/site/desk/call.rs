@@ -1,0 +1,279 @@
+//! A node's calls, answered one by one.
+
+use safelight_audit::Source;
+use safelight_bundle::BlobList;
+use safelight_policies::{
+    cause::Cause,
+    event::Control,
+    id::{JobId, NodeName, SessionId},
+};
+use safelight_scheduler::{Ask, AttemptEntry, AttemptState, Next, Place, Settlement};
+
+use super::{Desk, work};
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs::{self, Left},
+    node::protocol::{Answer, Call, Ended},
+    process,
+    run::{AuditWriter, KeyWarden},
+    state::{LogOf, State},
+    store::Store,
+    warden::{self, Request},
+};
+
+/// Answers a call of an enrolled node.
+pub(super) async fn answer(desk: &Desk, node: &NodeName, call: Call) -> Result<Answer, Failure> {
+    let now = process::now_seconds();
+    match call {
+        Call::Register(spec) => {
+            let enrolled = warden::enrolled_node(&desk.state, node)?;
+            if spec.name != *node || enrolled != Some(spec.key) {
+                return Ok(refused("it registers another node than itself"));
+            }
+            desk.ledger
+                .register_node(&spec, now)
+                .await
+                .or_fail(Kind::Environment)?;
+            tracing::info!("node {node} is here with {} slots", spec.slots.len());
+            Ok(Answer::Registered {
+                beat: desk.config.beat,
+                lease: desk.config.lease,
+            })
+        }
+        Call::Beat { held } => {
+            let ttl = desk.config.lease;
+            let pulse = desk.ledger.heartbeat(node, &held, now, ttl).await;
+            Ok(Answer::Pulse(pulse.or_fail(Kind::Environment)?))
+        }
+        Call::Next { asks } => next(desk, node, &asks, now).await,
+        Call::Release { session, request } => release(desk, node, session, request).await,
+        Call::Ended(ended) => settle(desk, node, *ended, now).await,
+        Call::Leave => {
+            desk.ledger
+                .leave_node(node, now)
+                .await
+                .or_fail(Kind::Environment)?;
+            tracing::info!("node {node} left");
+            Ok(Answer::Left)
+        }
+    }
+}
+
+fn refused(reason: impl ToString) -> Answer {
+    Answer::Refused {
+        reason: reason.to_string(),
+    }
+}
+
+async fn next(
+    desk: &Desk,
+    node: &NodeName,
+    asks: &[(safelight_policies::id::SlotIndex, SessionId)],
+    now: u64,
+) -> Result<Answer, Failure> {
+    let asks: Vec<Ask> = asks
+        .iter()
+        .map(|(slot, session)| Ask {
+            place: Place {
+                node: node.clone(),
+                slot: *slot,
+            },
+            session: *session,
+        })
+        .collect();
+    let answers = desk
+        .ledger
+        .next_for(&asks, now, desk.config.lease)
+        .await
+        .or_fail(Kind::Environment)?;
+    let mut given = Vec::new();
+    for answer in answers {
+        let Next::Leased(lease) = answer else {
+            continue;
+        };
+        let session = lease.ask.session;
+        match work::of(desk, &lease, now).await {
+            Ok(work) => given.push(work),
+            // A job whose files are damaged must not hold a slot.
+            Err(failure) => {
+                tracing::error!("{}: {}", lease.outline.job, failure.message());
+                let cause = Cause::NotStarted {
+                    step: "the site's files of the job".to_owned(),
+                    errno: 0,
+                };
+                let end = desk.ledger.end(session, &cause, None, now).await;
+                let _ = end.or_fail(Kind::Environment)?;
+            }
+        }
+    }
+    Ok(Answer::Work(given))
+}
+
+/// The attempt of a session, if it is this node's.
+async fn attempt(
+    desk: &Desk,
+    node: &NodeName,
+    session: SessionId,
+) -> Result<Option<(JobId, AttemptEntry)>, Failure> {
+    let found = desk.ledger.attempt_of(session).await;
+    let found = found.or_fail(Kind::Environment)?;
+    Ok(found.filter(|(_, attempt)| attempt.place.node == *node))
+}
+
+/// Passes a request on to the warden, with a log of its own for what the warden does about it.
+async fn release(
+    desk: &Desk,
+    node: &NodeName,
+    session: SessionId,
+    request: Request,
+) -> Result<Answer, Failure> {
+    let Some((job, entry)) = attempt(desk, node, session).await? else {
+        return Ok(refused("no such session of this node"));
+    };
+    if entry.state != AttemptState::Running {
+        return Ok(refused("the session's lease is over"));
+    }
+    let job = desk.ledger.job(&job.to_string()).await;
+    let job = job.or_fail(Kind::Environment)?;
+    let state = desk.state.clone();
+    let ask = warden::Ask::Release(request);
+    let release = move || {
+        let log = (&job.outline.client, job.id(), LogOf::Release(session));
+        let (audit, mut channels) =
+            AuditWriter::start(&state, log, Source::Agent, &[Source::Warden])?;
+        audit.note(Control::Leased {
+            session,
+            attempt: entry.attempt,
+            fence: entry.fence.0,
+        })?;
+        let channel = channels
+            .pop()
+            .ok_or_else(|| Failure::new(Kind::Internal, "the audit writer has too few channels"))?;
+        let warden = KeyWarden::start(&state, channel)?;
+        let released = warden.release(&ask);
+        warden.finish();
+        audit.finish()?;
+        Ok(match released {
+            Ok(stanza) => Answer::Released { stanza },
+            Err(failure) => refused(failure.message()),
+        })
+    };
+    tokio::task::spawn_blocking(release)
+        .await
+        .or_fail(Kind::Internal)?
+}
+
+/// Writes an end down: what was left first, so that it is there whatever the ledger says; then the ledger.
+async fn settle(desk: &Desk, node: &NodeName, ended: Ended, now: u64) -> Result<Answer, Failure> {
+    let session = ended.session;
+    let Some((job, entry)) = attempt(desk, node, session).await? else {
+        return Ok(refused("no such session of this node"));
+    };
+    if entry.fence != ended.fence {
+        return Ok(refused("the session has another fence"));
+    }
+    let told = desk.ledger.job(&job.to_string()).await;
+    let outline = told.or_fail(Kind::Environment)?.outline;
+    if entry.state == AttemptState::Running {
+        let (state, ended, entry) = (desk.state.clone(), ended.clone(), entry.clone());
+        let keep = move || keep(&state, &outline.client, job, &entry, &ended, now);
+        let kept = tokio::task::spawn_blocking(keep);
+        if let Err(failure) = kept.await.or_fail(Kind::Internal)? {
+            return Ok(refused(failure.message()));
+        }
+        desk.ledger
+            .add_errand(crate::site::errand::RESULT, &session.to_string(), job, now)
+            .await
+            .or_fail(Kind::Environment)?;
+    }
+    let settled = match (&ended.cause, &ended.sealed) {
+        (cause, Some(sealed)) if cause.is_success() => {
+            let commit = desk
+                .ledger
+                .commit(session, ended.fence, sealed.manifest, None, now);
+            commit.await.or_fail(Kind::Environment)?
+        }
+        (cause, _) => {
+            let cause = if cause.is_success() {
+                &Cause::NoOutput
+            } else {
+                cause
+            };
+            let end = desk.ledger.end(session, cause, None, now);
+            end.await.or_fail(Kind::Environment)?
+        }
+    };
+    Ok(match settled {
+        Settlement::Accepted => Answer::Settled,
+        // It asks again because our answer was lost.
+        Settlement::Refused { .. } if repeated(&entry, &ended) => Answer::Settled,
+        Settlement::Refused { reason } => refused(reason),
+    })
+}
+
+/// True if the ledger has this very end already.
+fn repeated(entry: &AttemptEntry, ended: &Ended) -> bool {
+    match entry.state {
+        AttemptState::Committed => {
+            let manifest = ended.sealed.map(|sealed| sealed.manifest);
+            ended.cause.is_success() && manifest == entry.result
+        }
+        AttemptState::Failed => !ended.cause.is_success(),
+        AttemptState::Running | AttemptState::Superseded => false,
+    }
+}
+
+/// Keeps what a session left: every object that it names must be here.
+fn keep(
+    state: &State,
+    client: &safelight_policies::id::ClientAlias,
+    job: JobId,
+    entry: &AttemptEntry,
+    ended: &Ended,
+    now: u64,
+) -> Result<(), Failure> {
+    let store = Store::open(state, client)?;
+    let mut objects = ended.objects.clone();
+    // What the warden did for this session belongs to the client's log too.
+    let release = state.audit_log(client, job, LogOf::Release(ended.session))?;
+    let mut audit: Vec<_> = ended.audit.into_iter().collect();
+    if release.exists() {
+        let bytes = jobs::read(&release)?;
+        let len = u32::try_from(bytes.len()).or_fail(Kind::Internal)?;
+        let object = store.put_bytes(&bytes)?;
+        objects.push((object, len));
+        audit.push(object);
+    }
+    let missing = |what: &str| Failure::new(Kind::User, format!("{what} is not here"));
+    for (object, len) in &objects {
+        if store.area().len(*object).or_fail(Kind::Environment)? != Some(u64::from(*len)) {
+            return Err(missing(&format!("object {object}")));
+        }
+    }
+    let list = BlobList::new(objects).or_fail(Kind::User)?;
+    let sealed = ended
+        .sealed
+        .iter()
+        .flat_map(|sealed| [sealed.manifest, sealed.log]);
+    for named in sealed.chain(ended.audit) {
+        if !list.has(named) {
+            return Err(missing(&format!("object {named}, which it does not list,")));
+        }
+    }
+    let left = Left {
+        task: entry.task,
+        manifest: ended.sealed.map(|sealed| sealed.manifest),
+        log: ended.sealed.map(|sealed| sealed.log),
+        session: ended.session,
+        attempt: entry.attempt,
+        fence: entry.fence,
+        cause: ended.cause.clone(),
+        files: ended.sealed.map_or(0, |sealed| sealed.files),
+        bytes: ended.sealed.map_or(0, |sealed| sealed.bytes),
+        audit,
+        list: Some(store.put_list(&list)?),
+        site: None,
+        at: now,
+    };
+    jobs::write_left(state, job, &left)
+}

@@ -1,0 +1,145 @@
+//! A lease as a node gets it: signed, with the client's envelope, and with the names of everything that it must fetch.
+
+use std::collections::BTreeSet;
+
+use safelight_policies::{
+    lease::{Lease, Wrapper},
+    outline::Outline,
+};
+use safelight_scheduler::{AttemptState, Given};
+
+use super::Desk;
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs::{self, Left},
+    node::protocol::{Before, Work},
+    run::{LEASE_MARGIN, sign_lease},
+};
+
+/// What the node needs for a lease.
+///
+/// The lease that is signed ends when the task's time is over; the ledger's ends sooner, unless the node goes on to say that it lives.
+pub(super) async fn of(desk: &Desk, given: &Given, now: u64) -> Result<Work, Failure> {
+    let outline = &given.outline;
+    let job = outline.job;
+    let timeout = outline
+        .steps
+        .get(given.task.step as usize)
+        .map(|step| step.timeout);
+    let timeout = timeout.ok_or_else(|| Failure::new(Kind::Internal, "the step does not exist"))?;
+    let lease = Lease {
+        client: outline.client.clone(),
+        job,
+        task: given.task,
+        attempt: given.leased.attempt,
+        fence: given.leased.fence,
+        session: given.ask.session,
+        node: given.ask.place.node.clone(),
+        node_key: given.node_key,
+        slot: given.ask.place.slot,
+        expires: now.saturating_add(timeout).saturating_add(LEASE_MARGIN),
+        wrapper: Wrapper {
+            policy: outline.policy.clone(),
+            digest: outline.policy_digest,
+        },
+    };
+    let before = steps_before(outline, given.task.step);
+    let layers = if before.is_empty() {
+        Vec::new()
+    } else {
+        layers(desk, outline, &before).await?
+    };
+    Ok(Work {
+        lease: sign_lease(&lease, &desk.schedule)?,
+        envelope: jobs::read(&desk.state.job(job)?.join("envelope"))?,
+        list: jobs::list(&desk.state, job)?,
+        layers,
+    })
+}
+
+/// The steps that must be done before a step, and those before them.
+fn steps_before(outline: &Outline, step: u32) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![step];
+    while let Some(step) = open.pop() {
+        let before = outline.steps.get(step as usize);
+        for before in before.into_iter().flat_map(|step| &step.depends_on) {
+            if found.insert(*before) {
+                open.push(*before);
+            }
+        }
+    }
+    found
+}
+
+/// The results of these steps' tasks that count, by step, then by task.
+async fn layers(
+    desk: &Desk,
+    outline: &Outline,
+    steps: &BTreeSet<u32>,
+) -> Result<Vec<Before>, Failure> {
+    let attempts = desk.ledger.attempts(outline.job).await;
+    let committed: BTreeSet<_> = attempts
+        .or_fail(Kind::Environment)?
+        .into_iter()
+        .filter(|attempt| attempt.state == AttemptState::Committed)
+        .map(|attempt| attempt.session)
+        .collect();
+    let all = jobs::all_left(&desk.state, outline.job)?;
+    let counts = |left: &Left| steps.contains(&left.task.step) && committed.contains(&left.session);
+    all.into_iter()
+        .filter(counts)
+        .map(|left| before(&left))
+        .collect()
+}
+
+fn before(left: &Left) -> Result<Before, Failure> {
+    let (Some(manifest), Some(list)) = (left.manifest, left.list) else {
+        let message = format!("{} counts, but left nothing", left.session);
+        return Err(Failure::new(Kind::Internal, message));
+    };
+    Ok(Before {
+        manifest,
+        session: left.session,
+        attempt: left.attempt,
+        fence: left.fence,
+        list,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use safelight_policies::{
+        id::{ClientAlias, JobId, PolicyDigest},
+        outline::StepOutline,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_step_sees_what_all_steps_before_it_left() {
+        let step = |depends_on: &[u32]| StepOutline {
+            tasks: 1,
+            depends_on: depends_on.to_vec(),
+            amounts: Default::default(),
+            attributes: Default::default(),
+            timeout: 1,
+        };
+        let outline = Outline {
+            job: JobId::from_random([0; 10]),
+            client: ClientAlias::new("river").unwrap(),
+            priority: 50,
+            policy: "generic".parse().unwrap(),
+            policy_digest: PolicyDigest([0; 32]),
+            steps: vec![step(&[]), step(&[0]), step(&[]), step(&[1, 0])],
+            expires: 9,
+            central: vec![],
+            retries: None,
+        };
+        let table: [(u32, &[u32]); 5] = [(0, &[]), (1, &[0]), (2, &[]), (3, &[0, 1]), (9, &[])];
+        for (step, before) in table {
+            let found: Vec<u32> = steps_before(&outline, step).into_iter().collect();
+            assert_eq!(found, before, "{step}");
+        }
+    }
+}
