@@ -214,9 +214,10 @@ impl Node {
                 }
                 Ok(Answer::Refused { reason }) => refused(&reason),
                 Ok(_) => out_of_turn(),
-                // The same asks are repeated: what was leased to them is theirs.
                 Err(error) => failed(&error),
             };
+            // Whether something was leased to these sessions is not known, and a session is good for one lease.
+            drawn.clear();
             trouble.is(&wrong);
             pause = AFTER_TROUBLE;
             // A site that forgot us says no until we begin anew, which loses nothing while nothing is held.
@@ -364,7 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ask_is_repeated_until_its_session_was_used() {
+    fn a_session_asks_until_it_was_used() {
         let mut drawn = BTreeMap::new();
         let free = [SlotIndex(0), SlotIndex(2)];
         let first = asks(&mut drawn, &free).unwrap();

@@ -140,14 +140,21 @@ async fn area(desk: &Desk, job: JobId) -> Result<Store, Refused> {
     Ok(Store::open(&desk.state, &entry.outline.client)?)
 }
 
+/// The job and the object that a path names, as texts: their binary form is for messages.
+fn parse((job, object): &(String, String)) -> Result<(JobId, ObjectId), Refused> {
+    let named = job.parse().ok().zip(object.parse().ok());
+    named.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "no such object".to_owned()))
+}
+
 async fn fetch(
     With(desk): With<Arc<Desk>>,
-    Path((job, object)): Path<(JobId, ObjectId)>,
+    Path(named): Path<(String, String)>,
     headers: HeaderMap,
     method: Method,
     uri: Uri,
 ) -> Result<Vec<u8>, Refused> {
     node(&desk, &headers, &method, &uri, &[])?;
+    let (job, object) = parse(&named)?;
     let store = area(&desk, job).await?;
     let read = move || match store.area().len(object) {
         Ok(Some(_)) => store
@@ -166,13 +173,14 @@ async fn fetch(
 
 async fn store(
     With(desk): With<Arc<Desk>>,
-    Path((job, object)): Path<(JobId, ObjectId)>,
+    Path(named): Path<(String, String)>,
     headers: HeaderMap,
     method: Method,
     uri: Uri,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     node(&desk, &headers, &method, &uri, &[])?;
+    let (job, object) = parse(&named)?;
     let store = area(&desk, job).await?;
     let bad = |why: String| Refused(StatusCode::BAD_REQUEST, why);
     let most = usize::try_from(BLOB_MAX).unwrap_or(usize::MAX);
