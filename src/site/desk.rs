@@ -133,6 +133,13 @@ async fn answer(
     Ok(bytes)
 }
 
+fn parse((job, object): &(String, String)) -> Result<(JobId, ObjectId), Refused> {
+    let bad = |error: safelight_policies::id::Malformed| {
+        Refused(StatusCode::BAD_REQUEST, error.to_string())
+    };
+    Ok((job.parse().map_err(bad)?, object.parse().map_err(bad)?))
+}
+
 /// The area of a job's client, for a node that works for the job or did so a moment ago.
 async fn area(desk: &Desk, job: JobId) -> Result<Store, Refused> {
     let missing = |_| Refused(StatusCode::NOT_FOUND, format!("no {job} here"));

@@ -130,9 +130,10 @@ impl Link {
         self.inbox.newest(&self.key())
     }
 
-    /// Letters on their way.
+    /// Letters on their way that wait for a receipt.
     pub(super) fn waiting(&self) -> usize {
-        self.outbox.items().count()
+        let items = self.outbox.items();
+        items.filter(|item| item.kind.is_answered()).count()
     }
 
     /// Reads the peer's hot folder. What arrives is kept through `arrivals`.
