@@ -30,6 +30,7 @@ use super::{
     carry::Fetching,
     http::{ASKS_MAX, Error, Site},
     lease::{self, Known},
+    leftovers,
     protocol::{Answer, Call, Ended, Work},
     seats::Seats,
     session::Session,
@@ -75,6 +76,7 @@ pub(crate) fn serve(state: State) -> Result<ExitCode, Failure> {
     let signals = Signals::hold()?;
     let _alone = alone(&state)?;
     let config = Config::load(&state)?;
+    leftovers::sweep(&state);
     let key = Arc::new(own_key(&state)?);
     let report = probe::probe();
     let spec = spec::read(&state, &config, key.public(), &report)?;

@@ -147,12 +147,6 @@ async fn area(desk: &Desk, job: JobId) -> Result<Store, Refused> {
     Ok(Store::open(&desk.state, &entry.outline.client)?)
 }
 
-/// The job and the object that a path names, as texts: their binary form is for messages.
-fn parse((job, object): &(String, String)) -> Result<(JobId, ObjectId), Refused> {
-    let named = job.parse().ok().zip(object.parse().ok());
-    named.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "no such object".to_owned()))
-}
-
 async fn fetch(
     With(desk): With<Arc<Desk>>,
     Path(named): Path<(String, String)>,
