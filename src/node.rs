@@ -7,6 +7,7 @@ mod card;
 mod carry;
 mod http;
 mod lease;
+mod leftovers;
 pub(crate) mod protocol;
 mod seats;
 mod serve;

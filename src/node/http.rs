@@ -331,6 +331,7 @@ fn patiently<T>(
             Err(error) if again(&error) => error,
             done => return done,
         };
+        tracing::info!("tried again in {} ms: {error}", pause.as_millis());
         let until = Instant::now() + pause;
         while Instant::now() < until && keep_on(began.elapsed()) {
             std::thread::sleep(LOOK.min(pause));

@@ -9,11 +9,9 @@ use safelight_policies::{
     id::{Fence, NodeName, SessionId, SlotIndex, VerifyKey},
     lease::Lease,
 };
+use safelight_vfs::protocol::LAYERS_MAX;
 
 use super::protocol::Work;
-
-/// The most layers that the steps before may have left.
-const LAYERS_MAX: usize = 4096;
 
 /// What a node knows before it asks.
 #[derive(Debug, Clone, Copy)]

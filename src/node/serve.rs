@@ -30,6 +30,7 @@ use super::{
     carry::Fetching,
     http::{ASKS_MAX, Error, Site},
     lease::{self, Known},
+    leftovers,
     protocol::{Answer, Call, Ended, Work},
     seats::Seats,
     session::Session,
@@ -75,6 +76,7 @@ pub(crate) fn serve(state: State) -> Result<ExitCode, Failure> {
     let signals = Signals::hold()?;
     let _alone = alone(&state)?;
     let config = Config::load(&state)?;
+    leftovers::sweep(&state);
     let key = Arc::new(own_key(&state)?);
     let report = probe::probe();
     let spec = spec::read(&state, &config, key.public(), &report)?;
@@ -214,9 +216,10 @@ impl Node {
                 }
                 Ok(Answer::Refused { reason }) => refused(&reason),
                 Ok(_) => out_of_turn(),
-                // The same asks are repeated: what was leased to them is theirs.
                 Err(error) => failed(&error),
             };
+            // Whether something was leased to these sessions is not known, and a session is good for one lease.
+            drawn.clear();
             trouble.is(&wrong);
             pause = AFTER_TROUBLE;
             // A site that forgot us says no until we begin anew, which loses nothing while nothing is held.
@@ -364,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_ask_is_repeated_until_its_session_was_used() {
+    fn a_session_asks_until_it_was_used() {
         let mut drawn = BTreeMap::new();
         let free = [SlotIndex(0), SlotIndex(2)];
         let first = asks(&mut drawn, &free).unwrap();

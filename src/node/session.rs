@@ -20,10 +20,11 @@ use safelight_policies::{
     lease::Lease,
 };
 use safelight_seal::job_key::Stanza;
+use safelight_vfs::protocol::Layer;
 
 use super::{
     carry,
-    protocol::{Answer, Call, Ended, Sealed, Work},
+    protocol::{Answer, Before, Call, Ended, Sealed, Work},
     seats::Seat,
     serve::Node,
 };
@@ -196,6 +197,7 @@ impl Session<'_> {
             state,
             envelope: self.envelope,
             lease,
+            layers: self.work.layers.iter().map(layer).collect(),
             slot,
             audit: &audit,
             stop: &stop,
@@ -325,6 +327,16 @@ impl Session<'_> {
         ) {
             let _ = fs::remove_file(path);
         }
+    }
+}
+
+/// What a step before left, as the view server wants it. That it is that is checked there.
+fn layer(before: &Before) -> Layer {
+    Layer {
+        manifest: before.manifest,
+        session: before.session,
+        attempt: before.attempt,
+        fence: before.fence,
     }
 }
 

@@ -131,6 +131,8 @@ fn said(state: &State, name: &str) -> Option<String> {
         .arg("--version")
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        // A program that looks for its user's directory must not need an entry in /etc/passwd.
+        .env("HOME", "/")
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())

@@ -127,6 +127,7 @@ impl Held<'_> {
             state: self.state,
             envelope: self.envelope,
             lease: &leased.lease,
+            layers: Vec::new(),
             slot: self.slot,
             audit: &audit,
             stop: &[(self.signals.watch(), Cause::Canceled)],

@@ -23,7 +23,7 @@ use safelight_policies::{
 use safelight_seal::job_key::Stanza;
 use safelight_vfs::{
     area::Area,
-    protocol::{Order as ViewOrder, Sealed},
+    protocol::{Layer, Order as ViewOrder, Sealed},
 };
 use safelight_worker::{
     cgroup::Leaf,
@@ -64,6 +64,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) state: &'a State,
     pub(crate) envelope: &'a Envelope,
     pub(crate) lease: &'a Lease,
+    /// What the steps before left, lowest first.
+    pub(crate) layers: Vec<Layer>,
     /// The slot of this host: on a node it may have another number than the slot of the lease.
     pub(crate) slot: &'a Slot,
     pub(crate) audit: &'a AuditWriter,
@@ -185,7 +187,7 @@ impl Attempt<'_> {
             client: self.envelope.client_verify,
             inputs: self.envelope.inputs,
             recipe: self.envelope.recipe,
-            layers: Vec::new(),
+            layers: self.layers.clone(),
             central: terms.central.clone(),
             env: terms.env.clone().into_iter().collect(),
             env_pass: terms.env_pass.clone(),
