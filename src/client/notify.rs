@@ -18,7 +18,7 @@ use nix::{
     unistd::{Pid, User, geteuid},
 };
 use safelight_policies::id::JobId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::protocol::NotifiedReport;
 use crate::{failure::Failure, jobs::Notify, opened::OpenedJob, state::State};
@@ -35,10 +35,15 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What is posted.
 #[derive(Serialize)]
 struct Told<'a> {
+    #[serde(serialize_with = "as_text")]
     job: JobId,
     title: &'a str,
     state: &'a str,
     at: u64,
+}
+
+fn as_text<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(job)
 }
 
 /// Who is told.
