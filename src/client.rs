@@ -17,7 +17,7 @@ pub(crate) mod submit;
 pub(crate) use self::{
     packing::Packing,
     process::ClientProcess,
-    protocol::{DeliveredReport, NotifiedReport},
-    sealing::{Goods, Sealed, Sealing},
+    protocol::DeliveredReport,
+    sealing::{Goods, Sealing},
     serve::{ClientArgs, run as serve},
 };

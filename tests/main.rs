@@ -17,6 +17,8 @@ mod architecture;
 mod attacks;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/client.rs"]
+mod client;
 #[path = "e2e/commands.rs"]
 mod commands;
 #[path = "e2e/darkness.rs"]
@@ -35,3 +37,5 @@ mod node;
 mod readme;
 #[path = "e2e/rootless.rs"]
 mod rootless;
+#[path = "e2e/submit.rs"]
+mod submit;

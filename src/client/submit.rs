@@ -165,7 +165,7 @@ fn split(
     let (mut outline, recipe) = split.map_err(refused)?;
     outline.priority = handed.priority.unwrap_or(outline.priority);
     for step in (0..).take(outline.steps.len()) {
-        run::admit(policy, &outline, step)?;
+        run::admit(policy, &outline, step).map(drop)?;
     }
     if postcard::to_stdvec(&outline).or_fail(Kind::Internal)?.len() > OUTLINE_MAX {
         let message = "the job has more steps and requirements than fit one envelope";

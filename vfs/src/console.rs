@@ -20,6 +20,16 @@ use nix::{
 
 use crate::content::{Content, Store};
 
+/// True for a character that shows something else than what is there, or makes its neighbours do so: a control character, or one that
+/// changes the direction in which a line is read (Unicode TR 36, and UAX 9 for the list).
+pub fn misleads(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    turns || character.is_control()
+}
+
 /// Makes bytes harmless for a terminal. UTF-8 passes; C0 and C1 control characters and DEL do not, in any encoding.
 pub fn harmless(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
@@ -27,9 +37,7 @@ pub fn harmless(bytes: &[u8]) -> String {
         .filter(|character| *character != '\r')
         .map(|character| match character {
             '\n' | '\t' => character,
-            // Bidirectional overrides can make a line read as something else (Unicode TR 36).
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            character if character.is_control() => '\u{fffd}',
+            character if misleads(character) => '\u{fffd}',
             character => character,
         })
         .collect()
@@ -382,6 +390,10 @@ mod tests {
         assert_eq!(
             harmless("\u{9b}31m \u{e9} \u{202e}x".as_bytes()),
             "\u{fffd}31m \u{e9} \u{fffd}x"
+        );
+        assert_eq!(
+            harmless("a\u{200f}b\u{61c}c".as_bytes()),
+            "a\u{fffd}b\u{fffd}c"
         );
         assert_eq!(harmless(&[0xff, b'x']), "\u{fffd}x");
     }

@@ -196,7 +196,7 @@ fn story(
     let poisoned = serving.finish(LET_GO)?;
     let cause = match cause {
         // Why what was written is spoiled says more than that it is.
-        Cause::NotAuthentic | Cause::AuditLost => cause,
+        Cause::NotAuthentic | Cause::AuditLost | Cause::Flooded => cause,
         _ => poisoned.unwrap_or(cause),
     };
     let cause = if cause.is_success() {
