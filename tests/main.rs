@@ -31,6 +31,8 @@ mod frames;
 mod isolation;
 #[path = "e2e/lacking.rs"]
 mod lacking;
+#[path = "e2e/node.rs"]
+mod node;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/rootless.rs"]
