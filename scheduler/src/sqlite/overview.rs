@@ -9,11 +9,7 @@ use super::{
     SqliteLedger, counts,
     statements::{begin, failed, no_such_job},
 };
-use crate::{
-    Error, JobEntry, Placement, Queue,
-    progress::StepCount,
-    rows::Reading,
-};
+use crate::{Error, JobEntry, Placement, Queue, progress::StepCount, rows::Reading};
 
 /// Where a job stands.
 #[derive(Debug, Clone, PartialEq)]
