@@ -19,7 +19,7 @@ use crate::{
     records::{Line, utc},
     run::Books,
     state::State,
-    terminal::{print, print_json},
+    terminal::{self, print, print_json},
 };
 
 /// How often the books are looked at.
@@ -164,7 +164,9 @@ impl Watcher {
                     0 => String::new(),
                     count => format!(", {count} beside what stood there"),
                 };
-                let text = format!("{} files are at home{aside}", report.stored + report.aside);
+                let count = report.stored + report.aside;
+                let are = if count == 1 { "is" } else { "are" };
+                let text = format!("{} {are} at home{aside}", terminal::files(count));
                 news.push((at, Some(left.task), text));
             }
         }
