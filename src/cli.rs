@@ -38,6 +38,8 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     /// Run one untrusted command in a slot of this host; no site needed
     Run(run::RunArgs),
+    /// Seal a job bundle and put it into this site's queue
+    Submit(commands::submit::SubmitArgs),
     /// Show what this host can enforce, and how to get the rest
     Doctor(commands::doctor::DoctorArgs),
     /// Show, check and explain policies
@@ -55,6 +57,20 @@ enum Command {
     /// Make and show this client's keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Make, connect and serve a site
+    #[command(subcommand)]
+    Site(commands::site::SiteCommand),
+    /// Serve a site: short for `site serve`
+    Serve(commands::site::ServeArgs),
+    /// Be a render server of a site, and see to a site's render servers
+    #[command(subcommand)]
+    Node(commands::node::NodeCommand),
+    /// List and hold the queues of a site
+    #[command(subcommand)]
+    Queue(commands::queue::QueueCommand),
+    /// List the slots of a site's nodes
+    #[command(subcommand)]
+    Slot(commands::slot::SlotCommand),
     /// The key warden
     #[command(subcommand, hide = true)]
     Keyd(warden::KeydCommand),
@@ -67,6 +83,8 @@ enum Command {
     Agent(run::AgentArgs),
     #[command(name = "__home", hide = true)]
     Home(run::HomeArgs),
+    #[command(name = "__follow", hide = true)]
+    Follow(commands::follow::FollowArgs),
     #[command(name = "__client", hide = true)]
     Client(client::ClientArgs),
     #[command(name = "__mount", hide = true)]
@@ -79,17 +97,24 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Demo(arguments) => done(commands::demo::run(&arguments)),
         Command::Run(arguments) => run::client(arguments),
+        Command::Submit(arguments) => commands::submit::run(arguments),
         Command::Doctor(arguments) => done(commands::doctor::run(arguments)),
         Command::Policy(command) => done(commands::policy::run(command)),
         Command::Audit(command) => done(commands::audit::run(command)),
         Command::View(command) => done(commands::view::run(command)),
         Command::Job(command) => done(commands::job::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
+        Command::Node(command) => commands::node::run(command),
+        Command::Site(command) => commands::site::run(command),
+        Command::Serve(arguments) => done(commands::site::serve(&arguments)),
+        Command::Queue(command) => done(commands::queue::run(command)),
+        Command::Slot(command) => done(commands::slot::run(command)),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
         Command::Agent(arguments) => run::agent(&arguments),
         Command::Home(arguments) => run::home(&arguments),
+        Command::Follow(arguments) => commands::follow::run(&arguments),
         Command::Client(arguments) => done(client::serve(&arguments)),
         Command::Mount(arguments) => done(commands::view::serve(&arguments)),
     }

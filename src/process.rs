@@ -14,9 +14,10 @@ use std::{
 };
 
 use safelight_channel::Channel;
-use safelight_job::recipe::Recipe;
+use safelight_job::expand::{self, SESSION_DIRECTORY};
+use safelight_policies::id::TaskId;
 use safelight_seal::random::SystemRandom;
-use safelight_vfs::session::Task;
+use safelight_vfs::session::{SessionFile, Task};
 
 use crate::failure::{Failure, Kind, OrFail};
 
@@ -126,13 +127,104 @@ fn audit_main() -> ExitCode {
     }
 }
 
-/// What the view server needs of a recipe.
-fn expand(bytes: &[u8]) -> Option<Task> {
-    let recipe = Recipe::decode(bytes).ok()?;
+/// What the view server needs of a recipe: one task, of a whole job or of the single command that is its own first task.
+fn expand(bytes: &[u8], TaskId { step, task }: TaskId) -> Option<Task> {
+    let task = expand::task(bytes, step, task).ok()?;
+    let files = task.files.into_iter().map(|file| {
+        let below = file.path.strip_prefix(SESSION_DIRECTORY.as_bytes())?;
+        Some(SessionFile {
+            name: below.strip_prefix(b"/")?.to_vec(),
+            bytes: file.bytes,
+            runnable: file.executable,
+        })
+    });
     Some(Task {
-        command: recipe.command,
-        directory: recipe.directory,
-        env: recipe.env.into_iter().collect(),
-        expect: recipe.expect,
+        files: files.collect::<Option<_>>()?,
+        command: task.command,
+        directory: task.directory,
+        env: task.env.into_iter().collect(),
+        expect: task.expect,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use safelight_job::{JobPlan, Recipe, Source};
+
+    use super::*;
+
+    const TEMPLATE: &str = r##"
+specificationVersion: jobtemplate-2023-09
+name: frames
+steps:
+  - name: render
+    parameterSpace:
+      taskParameterDefinitions:
+        - {name: Frame, type: INT, range: "1-9"}
+    script:
+      embeddedFiles:
+        - {name: Run, type: TEXT, filename: run.sh, runnable: true, data: "#!/bin/sh\necho {{Task.Param.Frame}}"}
+      actions:
+        onRun: {command: "{{Task.File.Run}}", args: ["-f", "{{Task.Param.Frame}}"]}
+"##;
+
+    #[test]
+    fn a_task_of_a_job_comes_with_its_files() {
+        let plan = JobPlan::read(&Source {
+            directory: "/studio",
+            template: TEMPLATE,
+            parameter_values: None,
+            asset_references: None,
+            job: None,
+            overrides: &[],
+        });
+        let (_, recipe) = plan.unwrap().split(submission()).unwrap();
+        let bytes = recipe.encode().unwrap();
+        let task = expand(&bytes, TaskId { step: 0, task: 4 }).unwrap();
+        let words = [&b"/bin/sh"[..], b"/home/render/run.sh", b"-f", b"5"];
+        assert_eq!(task.command, words);
+        assert_eq!(task.directory, b"/home/render");
+        let file = SessionFile {
+            name: b"run.sh".to_vec(),
+            bytes: b"#!/bin/sh\necho 5".to_vec(),
+            runnable: true,
+        };
+        assert_eq!(task.files, [file]);
+        assert!(expand(&bytes, TaskId { step: 0, task: 9 }).is_none());
+        assert!(expand(&bytes, TaskId { step: 1, task: 0 }).is_none());
+    }
+
+    #[test]
+    fn a_single_command_is_its_own_first_task() {
+        let recipe = Recipe {
+            command: vec![b"povray".to_vec()],
+            directory: b"/mnt/show".to_vec(),
+            env: BTreeMap::from([(b"TZ".to_vec(), b"UTC".to_vec())]),
+            expect: vec![b"/mnt/show/a.png".to_vec()],
+            title: "dragon".to_owned(),
+        };
+        let bytes = recipe.encode().unwrap();
+        let task = expand(&bytes, TaskId { step: 0, task: 0 }).unwrap();
+        assert_eq!(task.command, recipe.command);
+        assert_eq!(task.directory, recipe.directory);
+        assert_eq!(task.env, [(b"TZ".to_vec(), b"UTC".to_vec())]);
+        assert_eq!(task.expect, recipe.expect);
+        assert!(task.files.is_empty());
+        assert!(expand(&bytes, TaskId { step: 0, task: 1 }).is_none());
+        assert!(expand(b"neither", TaskId { step: 0, task: 0 }).is_none());
+    }
+
+    fn submission() -> safelight_job::Submission {
+        use safelight_policies::id::{ClientAlias, JobId, PolicyDigest, PolicyName};
+        safelight_job::Submission {
+            job: JobId::from_random([7; 10]),
+            client: ClientAlias::new("c-1").unwrap(),
+            policy: PolicyName::new("generic").unwrap(),
+            policy_digest: PolicyDigest([9; 32]),
+            wall: 7200,
+            expires: 1000,
+        }
+    }
 }

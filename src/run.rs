@@ -16,11 +16,13 @@ mod signals;
 mod slot;
 
 pub(crate) use self::{
-    agent::{admit, run as agent},
+    agent::{admit, check_report, draw_session, run as agent},
     arguments::{AgentArgs, HomeArgs, RunArgs},
+    attempt::{Attempt, Ending},
     books::{Books, LEASE_MARGIN, sign_lease, site_key},
     client::run as client,
     home::run as home,
     servers::{AuditWriter, KeyWarden},
-    signals::stay_on_hang_up,
+    signals::{Signals, stay_on_hang_up},
+    slot::{Slot, claim as claim_slot},
 };

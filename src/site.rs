@@ -3,9 +3,25 @@
 //! One daemon for both roles. A local site is a client's own: it holds the client's keys, in a process of their own, and delivers what
 //! comes back. A remote site renders for others: it holds no key but its warden's, and knows outlines only.
 
+mod arrivals;
 mod card;
 mod config;
 mod desk;
 mod errand;
+mod home;
 mod init;
+mod link;
+mod render;
+mod serve;
+mod status;
+mod turn;
+mod voice;
 mod window;
+
+pub(crate) use self::{
+    card::{Card, Peer, Role},
+    config::Config,
+    init::{enroll, enroll_node, init, revoke},
+    serve::serve,
+    status::Status,
+};

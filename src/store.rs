@@ -52,9 +52,12 @@ impl Objects for Store {
     }
 
     fn put(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
-        source.read_to_end(&mut bytes)?;
-        self.0.put(id, &bytes).map_err(into_io)
+        let came = self.0.receive(id, len, source).map_err(into_io)?;
+        if came == len {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
     }
 
     fn open(&self, id: ObjectId) -> io::Result<Box<dyn Read + '_>> {
@@ -69,7 +72,9 @@ impl Objects for Store {
 
 fn into_io(error: Error) -> io::Error {
     match error {
-        Error::Read { source, .. } | Error::Write { source, .. } => source,
+        Error::Read { source, .. } | Error::Write { source, .. } | Error::Source { source, .. } => {
+            source
+        }
         error => io::Error::other(error),
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use safelight_vfs::console::misleads;
 use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
@@ -75,12 +76,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> 
         .try_for_each(|row| print(line(row.iter().map(String::as_str).collect())))
 }
 
-/// Bytes of a job's, made fit to be shown: control characters are escaped, so that a name cannot move the cursor.
+/// Bytes of a job's, made fit to be shown: what would move the cursor or turn the direction of reading is escaped, so that a name shows
+/// as what it is.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes)
         .chars()
         .flat_map(|c| {
-            if c.is_control() {
+            if misleads(c) {
                 c.escape_default().collect::<Vec<_>>()
             } else {
                 vec![c]
@@ -102,6 +104,14 @@ pub(crate) fn bytes(count: u64) -> String {
         format!("{count} B")
     } else {
         format!("{value:.1} {}", units[unit])
+    }
+}
+
+/// A count of files for people.
+pub(crate) fn files(count: u64) -> String {
+    match count {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
     }
 }
 
@@ -134,5 +144,18 @@ mod tests {
     #[test]
     fn a_name_cannot_move_the_cursor() {
         assert_eq!(shown(b"a\x1b[2J\n"), "a\\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn a_name_reads_in_its_own_order() {
+        let turns = "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\u{200f}\u{61c}";
+        for turn in turns.chars() {
+            let name = format!("a{turn}gpj.exe");
+            let expected = format!("a\\u{{{:x}}}gpj.exe", u32::from(turn));
+            assert_eq!(shown(name.as_bytes()), expected);
+        }
+        // Letters that are read from right to left are letters.
+        let hebrew = "\u{5d0}\u{5d1}.png";
+        assert_eq!(shown(hebrew.as_bytes()), hebrew);
     }
 }

@@ -17,6 +17,8 @@ mod architecture;
 mod attacks;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/client.rs"]
+mod client;
 #[path = "e2e/commands.rs"]
 mod commands;
 #[path = "e2e/darkness.rs"]
@@ -29,7 +31,11 @@ mod frames;
 mod isolation;
 #[path = "e2e/lacking.rs"]
 mod lacking;
+#[path = "e2e/node.rs"]
+mod node;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/rootless.rs"]
 mod rootless;
+#[path = "e2e/submit.rs"]
+mod submit;

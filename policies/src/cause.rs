@@ -48,6 +48,8 @@ pub enum Cause {
     },
     /// The key warden did not release the job's key, so nothing could be opened.
     NoKey,
+    /// The session made more records than the audit log takes of one session, and was ended.
+    Flooded,
 }
 
 impl Cause {
@@ -76,6 +78,7 @@ impl fmt::Display for Cause {
                 write!(f, "not started: {step} failed with error {errno}")
             }
             Self::NoKey => f.write_str("the key warden did not release the job's key"),
+            Self::Flooded => f.write_str("made more records than the audit log takes of a session"),
         }
     }
 }

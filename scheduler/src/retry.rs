@@ -24,7 +24,8 @@ pub fn fault(cause: &Cause) -> Fault {
         | Cause::Killed { .. }
         | Cause::TimedOut { .. }
         | Cause::OutOfMemory
-        | Cause::NoOutput => Fault::Task,
+        | Cause::NoOutput
+        | Cause::Flooded => Fault::Task,
         Cause::NodeLost
         | Cause::ViewLost
         | Cause::AuditLost
@@ -108,6 +109,8 @@ mod tests {
             (Cause::OutOfMemory, 2, 0, Verdict::GiveUp),
             (Cause::TimedOut { seconds: 9 }, 1, 0, here),
             (Cause::NoOutput, 1, 0, here),
+            (Cause::Flooded, 1, 0, here),
+            (Cause::Flooded, 2, 0, Verdict::GiveUp),
             (Cause::Killed { signal: 9 }, 1, 0, here),
             (Cause::NodeLost, 9, 0, elsewhere),
             (Cause::NodeLost, 0, 1, elsewhere),

@@ -7,6 +7,13 @@
 //! What came back is hostile even though its signature holds: a job made it. So a symbolic link is stored only if it cannot lead out of
 //! the client's directory, a hard link never becomes another name of a file that the job did not write, zeros take no room, and one
 //! entry that cannot be stored keeps no other from being stored.
+//!
+//! Storing is repeated after a crash, so what stands there already and is the same counts as stored. What an earlier step of the job
+//! brought home gives way to what a later one made of it.
+
+mod earlier;
+mod names;
+mod same;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +21,7 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Write},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
             ffi::{OsStrExt, OsStringExt},
             fs::FileExt,
@@ -23,13 +30,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use safelight_policies::id::JobId;
 use safelight_seal::{
-    manifest::{Entry, EntryKind, NAME_MAX, Tree},
+    manifest::{Entry, EntryKind, Tree},
     segment::SEGMENT_MAX,
 };
 use safelight_vfs::{area::Area, whole::Whole};
+
+use earlier::Earlier;
+use names::{beneath, beside, give_name, leads_out};
 
 use crate::{
     failure::{Failure, Kind, OrFail},
@@ -73,14 +83,19 @@ impl Delivered {
 /// How many bytes are opened and written at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Stores an attempt's results.
+/// The most names that are tried beside one that is taken.
+const BESIDE_MAX: u32 = 100;
+
+/// Stores an attempt's results. `before` is what other sessions of the job left.
 pub(crate) fn deliver(
     opened: &OpenedJob,
     left: &Left,
     homeward: &Homeward,
+    before: Vec<Left>,
     overwrite: bool,
 ) -> Result<Delivered, Failure> {
     let results = opened.results(left)?;
+    let earlier = Earlier::of(opened, left, before);
     let mut delivered = Delivered::default();
     for tree in &results.trees {
         let place = homeward
@@ -91,7 +106,9 @@ pub(crate) fn deliver(
             continue;
         };
         let host = PathBuf::from(OsStr::from_bytes(host));
-        Store::new(&opened.area, opened.job(), host, tree, overwrite)?.all(&mut delivered);
+        let mut store = Store::new(&opened.area, opened.job(), host, tree, overwrite)?;
+        store.earlier = Some(&earlier);
+        store.all(&mut delivered);
     }
     Ok(delivered)
 }
@@ -110,6 +127,7 @@ struct Store<'a> {
     root: OwnedFd,
     host: PathBuf,
     overwrite: bool,
+    earlier: Option<&'a Earlier<'a>>,
     /// Directories that are at home under another path than in the tree, because something else stands there.
     moved: BTreeMap<&'a [u8], PathBuf>,
     /// Files that hard links of this tree name; filled in as they are stored.
@@ -119,6 +137,8 @@ struct Store<'a> {
 /// How an entry ended up at home.
 enum Outcome {
     Stored(PathBuf),
+    /// It, or the same, stood there.
+    Standing(PathBuf),
     Aside(PathBuf),
     LeadsOut,
     Nothing,
@@ -150,6 +170,7 @@ impl<'a> Store<'a> {
             root,
             host,
             overwrite,
+            earlier: None,
             moved: BTreeMap::new(),
             linked: links.into_iter().map(|to| (to, None)).collect(),
         })
@@ -160,7 +181,9 @@ impl<'a> Store<'a> {
         for entry in self.tree.entries.iter().skip(1) {
             let wanted = self.host.join(self.at_home(&entry.path));
             match self.entry(entry) {
-                Ok(Outcome::Stored(path)) => delivered.stored.push(self.host.join(path)),
+                Ok(Outcome::Stored(path) | Outcome::Standing(path)) => {
+                    delivered.stored.push(self.host.join(path))
+                }
                 Ok(Outcome::Aside(path)) => delivered.aside.push((wanted, self.host.join(path))),
                 Ok(Outcome::LeadsOut) => delivered.leading_out.push(wanted),
                 Ok(Outcome::Nothing) => {}
@@ -177,7 +200,7 @@ impl<'a> Store<'a> {
             EntryKind::Symlink { .. } if leads_out(entry) => Ok(Outcome::LeadsOut),
             EntryKind::Symlink { target } => {
                 let target = OsString::from_vec(target.clone());
-                self.place(&at, |parent, name| {
+                self.place(entry, &at, |parent, name| {
                     rustix::fs::symlinkat(&target, parent, name).map_err(io::Error::from)
                 })
             }
@@ -217,7 +240,7 @@ impl<'a> Store<'a> {
         let home = if make(name)? {
             at.to_owned()
         } else {
-            let beside = beside(name, &self.job.to_string());
+            let beside = self.beside(name, 1);
             if !make(&beside)? {
                 return Err(ErrorKind::AlreadyExists.into());
             }
@@ -233,35 +256,73 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// Makes something under its own name, or beside what stands there.
+    /// Makes an entry under its own name, or beside what stands there.
     fn place(
         &self,
+        entry: &Entry,
         at: &Path,
         make: impl Fn(BorrowedFd<'_>, &OsStr) -> io::Result<()>,
     ) -> io::Result<Outcome> {
         let (parent, name) = self.parent(at)?;
-        match make(parent.as_fd(), name) {
+        let parent = parent.as_fd();
+        match make(parent, name) {
             Ok(()) => return Ok(Outcome::Stored(at.to_owned())),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
-        let beside = beside(name, &self.job.to_string());
-        match make(parent.as_fd(), &beside) {
-            Ok(()) => {}
-            // The same result was stored before.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+        if same::is(self.area, entry, parent, name) {
+            return Ok(Outcome::Standing(at.to_owned()));
         }
+        let replace = self.overwrite || self.is_of_an_earlier_step(at, parent, name);
+        let beside = self.make_beside(entry, parent, name, make)?;
         // A directory of the client's is never replaced by a file; the rename fails then, and the file stays beside.
-        if self.overwrite && rustix::fs::renameat(&parent, &beside, &parent, name).is_ok() {
+        if replace && rustix::fs::renameat(parent, &beside, parent, name).is_ok() {
             return Ok(Outcome::Stored(at.to_owned()));
         }
         Ok(Outcome::Aside(at.with_file_name(beside)))
     }
 
+    /// Makes an entry under the first name beside that is free, or has the same already.
+    fn make_beside(
+        &self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> io::Result<()>,
+    ) -> io::Result<OsString> {
+        for number in 1..=BESIDE_MAX {
+            let beside = self.beside(name, number);
+            match make(parent, &beside) {
+                Ok(()) => return Ok(beside),
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if same::is(self.area, entry, parent, &beside) => return Ok(beside),
+                Err(_) => {}
+            }
+        }
+        Err(ErrorKind::AlreadyExists.into())
+    }
+
+    /// True if what stands at a path is what an earlier step of this job brought there.
+    fn is_of_an_earlier_step(&self, at: &Path, parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+        let Some(earlier) = self.earlier else {
+            return false;
+        };
+        let path = at.as_os_str().as_bytes();
+        let mut known = earlier.entries(&self.tree.path, path);
+        known.any(|entry| same::is(self.area, entry, parent, name))
+    }
+
+    fn beside(&self, name: &OsStr, number: u32) -> OsString {
+        let job = self.job.to_string();
+        match number {
+            1 => beside(name, &job),
+            _ => beside(name, &format!("{job}.{number}")),
+        }
+    }
+
     /// Stores a file. `of` is the path in the tree that hard links know it by.
     fn file(&mut self, entry: &Entry, of: &'a [u8], at: &Path) -> io::Result<Outcome> {
-        let outcome = self.place(at, |parent, name| self.write(entry, parent, name))?;
+        let outcome = self.place(entry, at, |parent, name| self.write(entry, parent, name))?;
         if let (true, Outcome::Stored(at) | Outcome::Aside(at)) =
             (self.linked.contains_key(of), &outcome)
         {
@@ -278,15 +339,16 @@ impl<'a> Store<'a> {
 
     /// Another name of a file of this delivery. If that file is not where it was stored any more, or takes no further name, a copy.
     fn link(&mut self, to: &'a [u8], at: &Path) -> io::Result<Outcome> {
+        let entry = self.tree.get(to).ok_or(ErrorKind::InvalidData)?;
         if let Some(Some(stored)) = self.linked.get(to)
             && let Ok(file) = self.named(&stored.at)
             && let Ok(status) = rustix::fs::fstat(&file)
             && (status.st_dev, status.st_ino) == (stored.device, stored.inode)
-            && let Ok(outcome) = self.place(at, |parent, name| give_name(&file, parent, name))
+            && let Ok(outcome) =
+                self.place(entry, at, |parent, name| give_name(&file, parent, name))
         {
             return Ok(outcome);
         }
-        let entry = self.tree.get(to).ok_or(ErrorKind::InvalidData)?;
         self.file(entry, to, at)
     }
 
@@ -345,55 +407,6 @@ impl<'a> Store<'a> {
         let parent = beneath(self.root.as_fd(), above.unwrap_or(Path::new(".")), flags)?;
         Ok((parent, name))
     }
-}
-
-/// Gives an open file a name where nothing stands.
-fn give_name(file: &OwnedFd, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let follow = AtFlags::SYMLINK_FOLLOW;
-    rustix::fs::linkat(rustix::fs::CWD, unnamed, parent, name, follow).map_err(io::Error::from)
-}
-
-fn beneath(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let flags = flags | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).map_err(io::Error::from)
-}
-
-/// True for a symbolic link that could lead out of its tree: an absolute one, one that climbs above the root, and one that climbs after
-/// it went down, since what it went down through may be a link itself.
-fn leads_out(entry: &Entry) -> bool {
-    let EntryKind::Symlink { target } = &entry.kind else {
-        return false;
-    };
-    if target.first() == Some(&b'/') {
-        return true;
-    }
-    let depth = entry.path.iter().filter(|byte| **byte == b'/').count();
-    let parts = || {
-        let parts = target.split(|byte| *byte == b'/');
-        parts.filter(|part| !part.is_empty() && *part != b".")
-    };
-    let climbs = parts().take_while(|part| *part == b"..").count();
-    climbs > depth || parts().skip(climbs).any(|part| part == b"..")
-}
-
-/// `frame.png` of job `job-x` becomes `frame.job-x.png`; a name that would be too long loses its end.
-fn beside(name: &OsStr, job: &str) -> OsString {
-    let path = Path::new(name);
-    let mut after = vec![b'.'];
-    after.extend_from_slice(job.as_bytes());
-    let extension = path.extension().map(OsStr::as_bytes).unwrap_or_default();
-    let mut stem = path.file_stem().unwrap_or(name).as_bytes();
-    if after.len() + 1 + extension.len() >= NAME_MAX {
-        stem = name.as_bytes();
-    } else if path.extension().is_some() {
-        after.push(b'.');
-        after.extend_from_slice(extension);
-    }
-    let mut beside = stem[..stem.len().min(NAME_MAX - after.len())].to_vec();
-    beside.extend_from_slice(&after);
-    OsString::from_vec(beside)
 }
 
 #[cfg(test)]

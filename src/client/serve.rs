@@ -15,7 +15,7 @@ use safelight_seal::{harden::harden, key_file::ClientSecret, random::SystemRando
 use super::{
     addressing,
     delivery::{self, Delivered},
-    notify,
+    notify::Teller,
     protocol::{Answer, Ask, DeliveredReport},
 };
 use crate::{
@@ -26,6 +26,9 @@ use crate::{
     records,
     state::State,
 };
+
+/// The most failures that an answer names: it is one message.
+const FAILED_MAX: usize = 100;
 
 /// How the process is started.
 #[derive(Debug, Args)]
@@ -42,6 +45,7 @@ pub(crate) fn run(arguments: &ClientArgs) -> Result<(), Failure> {
     let client = Client {
         secret: jobs::client_secret(&state, &SystemRandom::new())?,
         state,
+        teller: Teller::default(),
     };
     while let Some(incoming) = parent.recv::<Ask>().or_fail(Kind::Internal)? {
         let (ask, []) = incoming.exactly::<0>().or_fail(Kind::Internal)?;
@@ -57,6 +61,7 @@ pub(crate) fn run(arguments: &ClientArgs) -> Result<(), Failure> {
 struct Client {
     state: State,
     secret: ClientSecret,
+    teller: Teller,
 }
 
 impl Client {
@@ -72,7 +77,8 @@ impl Client {
             }
             Ask::Deliver { job, session } => self.deliver(job, session).map(Answer::Delivered),
             Ask::Notify { job, state, at } => {
-                notify::tell(&self.state, job, &state, at).map(Answer::Notified)
+                let told = self.teller.tell(&self.state, job, &state, at);
+                told.map(Answer::Notified)
             }
         }
     }
@@ -103,7 +109,8 @@ impl Client {
             Failure::new(Kind::User, format!("{session} of {job} left no result"))
         })?;
         let homeward = opened.homeward(&self.state)?;
-        let delivered = delivery::deliver(&opened, &left, &homeward, false)?;
+        let before = jobs::all_left(&self.state, job)?;
+        let delivered = delivery::deliver(&opened, &left, &homeward, before, false)?;
         let report = report(&delivered);
         if report.failed.is_empty() {
             let note = Control::Delivered {
@@ -131,9 +138,6 @@ fn report(delivered: &Delivered) -> DeliveredReport {
     }
 }
 
-/// The most failures that an answer names: it is one message.
-const FAILED_MAX: usize = 100;
-
 /// True for the bytes of a letter that a client writes, and that holds together.
 fn is_letter(context: &str, body: &[u8], signer: &VerifyKey) -> bool {
     match context {
@@ -151,4 +155,69 @@ fn is<T: Document>(body: &[u8], signer: &VerifyKey) -> bool {
             Ok((letter, [])) => letter.check(signer).is_ok(),
             _ => false,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use safelight_bundle::{Epoch, Seq, Stamp};
+
+    use super::*;
+
+    fn heartbeat(number: u64) -> Vec<u8> {
+        let stamp = Stamp {
+            to: VerifyKey([1; 32]),
+            seq: Seq {
+                epoch: Epoch::new(9, [0; 3]),
+                number,
+            },
+            issued: 10,
+            expires: 20,
+        };
+        let letter = Heartbeat {
+            stamp,
+            last_seen: None,
+        };
+        postcard::to_stdvec(&letter).unwrap()
+    }
+
+    #[test]
+    fn only_a_whole_letter_of_its_own_kind_is_signed() {
+        let me = VerifyKey([2; 32]);
+        let good = heartbeat(1);
+        assert!(is_letter("heartbeat", &good, &me));
+        let more = [good.as_slice(), &[0]].concat();
+        let long = vec![0; 4096];
+        for (context, body) in [
+            ("receipt", good.as_slice()),
+            ("heartbeat", more.as_slice()),
+            ("heartbeat", &good[..good.len() - 1]),
+            ("heartbeat", &heartbeat(0)),
+            ("heartbeat", &long),
+            ("heartbeat", b""),
+            // What a client signs only when it seals a job, and what it never signs.
+            ("envelope", good.as_slice()),
+            ("manifest", good.as_slice()),
+            ("lease", good.as_slice()),
+            ("prekey", good.as_slice()),
+            ("view key", good.as_slice()),
+            ("", good.as_slice()),
+        ] {
+            assert!(!is_letter(context, body, &me), "{context} {}", body.len());
+        }
+    }
+
+    #[test]
+    fn a_report_names_no_file() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let failed = (0..200).map(|_| ("/show/secret.png".into(), full()));
+        let delivered = Delivered {
+            stored: vec!["/show/secret.png".into()],
+            failed: failed.collect(),
+            ..Delivered::default()
+        };
+        let report = report(&delivered);
+        assert_eq!((report.stored, report.failed.len()), (1, FAILED_MAX));
+        assert!(report.failed[0].starts_with("No space left on device"));
+        assert!(!format!("{report:?}").contains("secret"));
+    }
 }

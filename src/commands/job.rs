@@ -11,6 +11,10 @@ mod show;
 
 use clap::Subcommand;
 
+use super::{
+    control::{self, Act},
+    watch,
+};
 use crate::failure::Failure;
 
 /// What is asked.
@@ -27,6 +31,18 @@ pub(crate) enum JobCommand {
     Logs(logs::LogsArgs),
     /// List what a job wrote
     Outputs(outputs::OutputsArgs),
+    /// Tell what happens to a job, down to each frame, from submission to storage, until it is over
+    Watch(watch::WatchArgs),
+    /// Tell where a job was placed and why, and what keeps it from running
+    Why(control::WhyArgs),
+    /// Begin nothing more of a job until it is resumed; what runs goes on
+    Pause(control::ActArgs),
+    /// Let a paused job go on
+    Resume(control::ActArgs),
+    /// End a job, here and where it was sent
+    Cancel(control::ActArgs),
+    /// Try the tasks of a failed job again that were given up
+    Retry(control::ActArgs),
 }
 
 /// Answers.
@@ -36,5 +52,11 @@ pub(crate) fn run(command: JobCommand) -> Result<(), Failure> {
         JobCommand::Show(arguments) => show::run(&arguments),
         JobCommand::Logs(arguments) => logs::run(&arguments),
         JobCommand::Outputs(arguments) => outputs::run(&arguments),
+        JobCommand::Watch(arguments) => watch::run(&arguments).map(drop),
+        JobCommand::Why(arguments) => control::why(&arguments),
+        JobCommand::Pause(arguments) => control::act(&arguments, Act::Pause),
+        JobCommand::Resume(arguments) => control::act(&arguments, Act::Resume),
+        JobCommand::Cancel(arguments) => control::act(&arguments, Act::Cancel),
+        JobCommand::Retry(arguments) => control::act(&arguments, Act::Retry),
     }
 }

@@ -19,7 +19,7 @@ use safelight_seal::random::{Random, SystemRandom};
 use safelight_worker::{
     facts::HostFacts,
     plan::{Identity, Plan},
-    probe,
+    probe::{self, HostReport},
 };
 
 use super::{
@@ -127,9 +127,10 @@ impl Held<'_> {
             state: self.state,
             envelope: self.envelope,
             lease: &leased.lease,
+            layers: Vec::new(),
             slot: self.slot,
             audit: &audit,
-            stop: (self.signals.watch(), Cause::Canceled),
+            stop: &[(self.signals.watch(), Cause::Canceled)],
             shown: [out.as_fd(), err.as_fd()],
             release: &|key| warden.release(&leased.ask(self.signed, key, self.books)),
         };
@@ -185,8 +186,12 @@ pub(crate) fn admit(policy: &Policy, outline: &Outline, step: u32) -> Result<Gra
 
 /// What the kernel cannot enforce, this host must not run.
 pub(super) fn check_host(grant: &Grant) -> Result<(), Failure> {
-    let report = probe::probe();
-    let warnings = probe::check(grant.terms(), &report).map_err(|lacking| {
+    check_report(grant, &probe::probe())
+}
+
+/// The same, for a host that was looked at before.
+pub(crate) fn check_report(grant: &Grant, report: &HostReport) -> Result<(), Failure> {
+    let warnings = probe::check(grant.terms(), report).map_err(|lacking| {
         Failure::from_error(Kind::Environment, &lacking)
             .hint(&lacking.remedy)
             .hint("safelight doctor")
@@ -216,7 +221,8 @@ pub(super) fn print_plan(grant: Grant) -> Result<(), Failure> {
     terminal::print(plan)
 }
 
-fn draw_session() -> Result<SessionId, Failure> {
+/// The id of a session that is to be.
+pub(crate) fn draw_session() -> Result<SessionId, Failure> {
     let mut bytes = [0; 10];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -13,10 +13,18 @@ use std::{
 use safelight_bundle::Envelope;
 use safelight_channel::Channel;
 use safelight_policies::{
-    Grant, cause::Cause, event::Control, grant::Terms, id::KemKey, lease::Lease,
+    Grant,
+    cause::Cause,
+    event::Control,
+    grant::Terms,
+    id::{KemKey, ObjectId},
+    lease::Lease,
 };
 use safelight_seal::job_key::Stanza;
-use safelight_vfs::protocol::{Order as ViewOrder, Sealed};
+use safelight_vfs::{
+    area::Area,
+    protocol::{Layer, Order as ViewOrder, Sealed},
+};
 use safelight_worker::{
     cgroup::Leaf,
     facts::HostFacts,
@@ -56,11 +64,13 @@ pub(crate) struct Attempt<'a> {
     pub(crate) state: &'a State,
     pub(crate) envelope: &'a Envelope,
     pub(crate) lease: &'a Lease,
+    /// What the steps before left, lowest first.
+    pub(crate) layers: Vec<Layer>,
     /// The slot of this host: on a node it may have another number than the slot of the lease.
     pub(crate) slot: &'a Slot,
     pub(crate) audit: &'a AuditWriter,
-    /// Becomes readable when the session must end, and what its end is put down to then.
-    pub(crate) stop: (BorrowedFd<'a>, Cause),
+    /// Each becomes readable when the session must end, and what its end is put down to then; the first counts.
+    pub(crate) stop: &'a [(BorrowedFd<'a>, Cause)],
     /// Where what the task prints is shown, besides its log.
     pub(crate) shown: [BorrowedFd<'a>; 2],
     /// Has the job's key released into a view server.
@@ -164,6 +174,7 @@ impl Attempt<'_> {
             session,
             attempt,
             fence,
+            task,
             expires,
             ..
         } = *self.lease;
@@ -172,9 +183,11 @@ impl Attempt<'_> {
             session,
             attempt,
             fence,
+            task,
             client: self.envelope.client_verify,
             inputs: self.envelope.inputs,
             recipe: self.envelope.recipe,
+            layers: self.layers.clone(),
             central: terms.central.clone(),
             env: terms.env.clone().into_iter().collect(),
             env_pass: terms.env_pass.clone(),
@@ -206,20 +219,21 @@ impl Attempt<'_> {
                 landlock_abi,
             })?;
         }
-        let watches = [
+        let stops = self.stop.iter().map(|(on, cause)| Watch {
+            on: *on,
+            cause: cause.clone(),
+        });
+        let ours = [
             Watch {
                 on: view.watch(),
                 cause: Cause::ViewLost,
-            },
-            Watch {
-                on: self.stop.0,
-                cause: self.stop.1.clone(),
             },
             Watch {
                 on: self.audit.watch(),
                 cause: Cause::AuditLost,
             },
         ];
+        let watches: Vec<Watch<'_>> = stops.chain(ours).collect();
         let ended = sandbox.wait(None, &watches).or_fail(Kind::Environment)?;
         if ended.stuck {
             tracing::error!(
@@ -246,6 +260,19 @@ impl Attempt<'_> {
             complain: false,
         };
         launch::spawn(&process::executable()?, &plan, io).or_fail(Kind::Environment)
+    }
+
+    /// The attempt's sealed objects become the area's, and its directory goes. Answers their names and lengths.
+    pub(crate) fn adopt(&self) -> Result<Vec<(ObjectId, u64)>, Failure> {
+        let lease = self.lease;
+        let path = self
+            .state
+            .session(lease.job, lease.session, self.slot.index.0)?;
+        let area = Area::open(self.state.area(&lease.client)?).or_fail(Kind::Environment)?;
+        let attempt = Area::open(&path).or_fail(Kind::Environment)?;
+        let adopted = area.adopt(&attempt).or_fail(Kind::Environment)?;
+        std::fs::remove_dir_all(&path).or_fail(Kind::Environment)?;
+        Ok(adopted)
     }
 
     fn identity(&self) -> Identity {

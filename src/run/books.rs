@@ -11,7 +11,7 @@ use safelight_policies::{
     lease::{Lease, Wrapper},
 };
 use safelight_scheduler::{
-    Anchor, AttemptEntry, JobEntry, Leasing, Place, Settlement, SqliteLedger,
+    Anchor, AttemptEntry, JobEntry, Leasing, Place, Rules, Settlement, SqliteLedger,
 };
 use safelight_seal::{
     identity::SigningSecret,
@@ -69,12 +69,17 @@ pub(crate) struct Books {
 impl Books {
     /// Opens the books, making them if need be.
     pub(crate) fn open(state: &State) -> Result<Self, Failure> {
+        Self::open_with(state, Rules::default())
+    }
+
+    /// The same, with a site's own numbers.
+    pub(crate) fn open_with(state: &State, rules: Rules) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .or_fail(Kind::Environment)?;
         let ledger = runtime
-            .block_on(SqliteLedger::open(&state.ledger()))
+            .block_on(SqliteLedger::open_with(&state.ledger(), rules))
             .or_fail(Kind::Environment)?;
         let random = SystemRandom::new();
         let schedule = site_key(state, "schedule", &random)?;
@@ -285,7 +290,7 @@ fn node_name() -> Result<NodeName, Failure> {
     NODE.parse().or_fail(Kind::Internal)
 }
 
-/// A key of the site's, made at first use.
+/// A key of this host's own, made at first use: `schedule` or `node`.
 pub(crate) fn site_key(
     state: &State,
     name: &str,

@@ -40,7 +40,13 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
     let homeward = opened.homeward(&state)?;
     let delivered = match &left {
         Some(left) if committed => {
-            let delivered = delivery::deliver(&opened, left, &homeward, arguments.agent.overwrite)?;
+            let delivered = delivery::deliver(
+                &opened,
+                left,
+                &homeward,
+                Vec::new(),
+                arguments.agent.overwrite,
+            )?;
             let note = Control::Delivered {
                 files: delivered.stored.len() as u64,
                 kept_aside: delivered.aside.len() as u64,
@@ -239,6 +245,10 @@ fn hints(job: JobId, cause: &Cause) -> Vec<String> {
         Cause::AuditLost => {
             one("look at the disk's space and at the audit directory below the state directory")
         }
+        Cause::Flooded => vec![
+            format!("safelight audit missing {job}"),
+            format!("safelight audit files {job}"),
+        ],
         Cause::TimedOut { .. } => {
             one("give it more time with --timeout, or a policy with a higher limit")
         }
@@ -256,6 +266,9 @@ fn hints(job: JobId, cause: &Cause) -> Vec<String> {
         Cause::NotStarted { step, .. } if step == "directory" => {
             one("name a directory that is there with --workdir")
         }
+        Cause::NotStarted { step, .. } if step == "files" => one(
+            "the files that the task carries with it must fit the policy's /home/render: safelight policy show POLICY",
+        ),
         Cause::NotStarted { .. } => one("safelight doctor"),
         Cause::ViewLost | Cause::NodeLost | Cause::NoKey => {
             one("run the job again; nothing of this attempt was kept")

@@ -263,9 +263,8 @@ impl ViewServer {
             io.area.as_fd(),
             io.attempt.as_fd(),
         ];
-        process
-            .channel
-            .send_with(&ToView::Order(Box::new(order)), &descriptors)
+        order
+            .send(&process.channel, &descriptors)
             .or_fail(Kind::Environment)?;
         let server = Self { process };
         match server.hear()? {

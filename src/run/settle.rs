@@ -1,16 +1,13 @@
 //! How an attempt on this host is settled: adopted, committed under the fence, on the log.
 
-use safelight_policies::{event::Control, lease::Lease};
-use safelight_vfs::{area::Area, protocol::Sealed};
+use safelight_policies::event::Control;
+use safelight_vfs::protocol::Sealed;
 
 use super::{
     attempt::{Attempt, Ending},
     books::Books,
 };
-use crate::{
-    failure::{Failure, Kind, OrFail},
-    jobs, process, terminal,
-};
+use crate::{failure::Failure, jobs, process, terminal};
 
 /// An attempt that is over, and the books that it is written into.
 pub(super) struct Settlement<'a> {
@@ -71,7 +68,7 @@ impl Settlement<'_> {
     /// What was sealed enters the area, and what there is to know of it the job's directory, before anybody may count on it.
     fn keep(&self, ending: &Ending, sealed: &Sealed) -> Result<(), Failure> {
         let lease = self.attempt.lease;
-        self.adopt(lease)?;
+        self.attempt.adopt()?;
         let left = jobs::Left {
             task: lease.task,
             manifest: Some(sealed.manifest),
@@ -88,18 +85,5 @@ impl Settlement<'_> {
             at: process::now_seconds(),
         };
         jobs::write_left(self.attempt.state, lease.job, &left)
-    }
-
-    /// The attempt's sealed objects become the area's, and its directory goes.
-    fn adopt(&self, lease: &Lease) -> Result<(), Failure> {
-        let path =
-            self.attempt
-                .state
-                .session(lease.job, lease.session, self.attempt.slot.index.0)?;
-        let area =
-            Area::open(self.attempt.state.area(&lease.client)?).or_fail(Kind::Environment)?;
-        let attempt = Area::open(&path).or_fail(Kind::Environment)?;
-        area.adopt(&attempt).or_fail(Kind::Environment)?;
-        std::fs::remove_dir_all(&path).or_fail(Kind::Environment)
     }
 }

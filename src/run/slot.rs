@@ -22,8 +22,8 @@ const SLOTS: u16 = 512;
 
 /// A claimed slot. Dropping it, or the end of the process, frees it.
 #[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) index: SlotIndex,
+pub(crate) struct Slot {
+    pub(crate) index: SlotIndex,
     _machine: Option<Flock<File>>,
     _state: Flock<File>,
 }
@@ -53,7 +53,7 @@ fn open(path: &Path) -> std::io::Result<File> {
 }
 
 /// Claims the first free slot.
-pub(super) fn claim(state: &State) -> Result<Slot, Failure> {
+pub(crate) fn claim(state: &State) -> Result<Slot, Failure> {
     let of_machine = PathBuf::from("/run/safelight/slots");
     let of_state = of_state(state);
     for directory in [&of_machine, &of_state] {

@@ -130,6 +130,11 @@ impl Peer {
         std::fs::remove_file(self.path(state)).or_fail(Kind::Environment)
     }
 
+    /// Marks that the peer had its first prekeys.
+    pub(crate) fn supplied(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.supplied", self.card.letters.fingerprint()))
+    }
+
     fn path(&self, state: &State) -> PathBuf {
         directory(state).join(format!("{}.toml", self.card.site))
     }

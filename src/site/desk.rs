@@ -133,6 +133,13 @@ async fn answer(
     Ok(bytes)
 }
 
+fn parse((job, object): &(String, String)) -> Result<(JobId, ObjectId), Refused> {
+    let bad = |error: safelight_policies::id::Malformed| {
+        Refused(StatusCode::BAD_REQUEST, error.to_string())
+    };
+    Ok((job.parse().map_err(bad)?, object.parse().map_err(bad)?))
+}
+
 /// The area of a job's client, for a node that works for the job or did so a moment ago.
 async fn area(desk: &Desk, job: JobId) -> Result<Store, Refused> {
     let missing = |_| Refused(StatusCode::NOT_FOUND, format!("no {job} here"));
@@ -142,12 +149,13 @@ async fn area(desk: &Desk, job: JobId) -> Result<Store, Refused> {
 
 async fn fetch(
     With(desk): With<Arc<Desk>>,
-    Path((job, object)): Path<(JobId, ObjectId)>,
+    Path(named): Path<(String, String)>,
     headers: HeaderMap,
     method: Method,
     uri: Uri,
 ) -> Result<Vec<u8>, Refused> {
     node(&desk, &headers, &method, &uri, &[])?;
+    let (job, object) = parse(&named)?;
     let store = area(&desk, job).await?;
     let read = move || match store.area().len(object) {
         Ok(Some(_)) => store
@@ -166,13 +174,14 @@ async fn fetch(
 
 async fn store(
     With(desk): With<Arc<Desk>>,
-    Path((job, object)): Path<(JobId, ObjectId)>,
+    Path(named): Path<(String, String)>,
     headers: HeaderMap,
     method: Method,
     uri: Uri,
     body: Body,
 ) -> Result<StatusCode, Refused> {
     node(&desk, &headers, &method, &uri, &[])?;
+    let (job, object) = parse(&named)?;
     let store = area(&desk, job).await?;
     let bad = |why: String| Refused(StatusCode::BAD_REQUEST, why);
     let most = usize::try_from(BLOB_MAX).unwrap_or(usize::MAX);

@@ -6,6 +6,12 @@ pub(super) const RESULT: &str = "result";
 pub(super) const DELIVER: &str = "deliver";
 /// A letter about a job waits for its receipt. Subject: the letter.
 pub(super) const LETTER: &str = "letter";
+/// What a session left was sent home. Subject: the session.
+pub(super) const SENT: &str = "sent";
+/// The letter that says that a job is over here waits for its receipt. Subject: the letter.
+pub(super) const FAREWELL: &str = "farewell";
+/// A job used a prekey: its client is to have another. Subject: the job.
+pub(super) const PREKEY: &str = "prekey";
 /// The bundle of a job is announced. Subject: the job. The letter that announces it is a [`LETTER`] errand too.
 pub(super) const ANNOUNCE: &str = "announce";
 /// A job is to be withdrawn from where it was announced. Subject: the job.

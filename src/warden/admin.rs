@@ -11,8 +11,8 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
-use safelight_bundle::Prekey;
-use safelight_policies::id::{ClientAlias, NodeName, VerifyKey};
+use safelight_bundle::{Envelope, Prekey};
+use safelight_policies::id::{ClientAlias, JobId, NodeName, VerifyKey};
 use safelight_seal::random::Random;
 
 use super::store::{self, Role, Store};
@@ -61,6 +61,25 @@ pub(crate) fn revoke_client(state: &State, alias: &ClientAlias) -> Result<(), Fa
 /// Trusts a node no longer.
 pub(crate) fn revoke_node(state: &State, node: &NodeName) -> Result<(), Failure> {
     as_warden(state, &["revoke", "--store", ".", "node", node.as_str()]).map(drop)
+}
+
+/// Erases the prekey that opens a job: from then on this site has no way into it.
+pub(crate) fn erase(state: &State, job: JobId) -> Result<(), Failure> {
+    let signed = crate::jobs::read(&state.job(job)?.join("envelope"))?;
+    // It was verified when it came; a prekey of another job is not erased for this one.
+    let client = safelight_bundle::claimed_signer(&signed).or_fail(Kind::Internal)?;
+    let envelope: Envelope = safelight_bundle::open(&signed, &client).or_fail(Kind::Internal)?;
+    let prekey = HEXLOWER.encode(&envelope.prekey);
+    let job = job.to_string();
+    as_warden(state, &["erase", "--store", ".", &job, &prekey]).map(drop)
+}
+
+/// Reads a prekey's id of 32 hexadecimal digits.
+pub(super) fn parse_prekey(text: &str) -> Result<[u8; 16], Failure> {
+    let bytes = HEXLOWER.decode(text.as_bytes()).ok();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| Failure::new(Kind::User, "a prekey's id is 32 hexadecimal digits"))
 }
 
 /// A new one-time prekey of this host's warden.
@@ -136,7 +155,7 @@ pub(super) fn mint(store: &Store, rng: &dyn Random, now: u64) -> Result<Vec<u8>,
 }
 
 /// Reads a public key of 64 hexadecimal digits.
-pub(super) fn parse_key(text: &str) -> Result<VerifyKey, Failure> {
+pub(crate) fn parse_key(text: &str) -> Result<VerifyKey, Failure> {
     let bytes = HEXLOWER.decode(text.as_bytes()).ok();
     bytes
         .and_then(|bytes| bytes.try_into().ok())

@@ -27,8 +27,8 @@ use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{
-    enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, mint_prekey,
-    revoke_client, revoke_node,
+    enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, erase,
+    mint_prekey, parse_key, revoke_client, revoke_node,
 };
 pub(crate) use letters::LetterSigner;
 
@@ -109,6 +109,16 @@ pub(crate) enum KeydCommand {
         #[arg(long, value_name = "DIR")]
         store: PathBuf,
     },
+    /// Erase the one-time prekey of a job, and with it this site's way into the job
+    Erase {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// The job
+        job: JobId,
+        /// Its prekey in hexadecimal digits
+        prekey: String,
+    },
     /// Trust a key no longer
     Revoke {
         /// The warden's store
@@ -155,6 +165,13 @@ pub(crate) fn run(command: KeydCommand) -> Result<(), Failure> {
             let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
             let parent = Channel::to_parent().or_fail(Kind::User)?;
             letters::serve(&parent, &store, &random, process::now_seconds)
+        }
+        KeydCommand::Erase { store, job, prekey } => {
+            let prekey = admin::parse_prekey(&prekey)?;
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            let erased = store.erase(&prekey, job).or_fail(Kind::Environment)?;
+            let other = || Failure::new(Kind::Denied, "the prekey belongs to another job");
+            erased.then_some(()).ok_or_else(other)
         }
         KeydCommand::Revoke { store, role, name } => {
             let store = Store::open(&store, &random).or_fail(Kind::Environment)?;

@@ -321,6 +321,8 @@ fn read_secret(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, Error> {
 /// Writes a file beside `path`, on disk and readable by its owner only.
 fn beside(path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile, Error> {
     let directory = path.parent().unwrap_or(Path::new("."));
+    // A relative directory would be made absolute by its name, whose beginning the warden's user may not be able to walk.
+    let directory = Path::new("/proc/self/cwd").join(directory);
     let mut file = tempfile::Builder::new()
         .prefix(".new-")
         .tempfile_in(directory)

@@ -50,6 +50,14 @@ pub enum Error {
         /// The object.
         id: ObjectId,
     },
+    /// Where an object comes from failed before its end.
+    #[error("object {id} did not come whole")]
+    Source {
+        /// The object.
+        id: ObjectId,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl Error {
@@ -58,16 +66,18 @@ impl Error {
         match self {
             Self::NotAuthentic { .. } | Self::TooLarge { .. } => true,
             Self::Read { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Write { .. } => false,
+            Self::Write { .. } | Self::Source { .. } => false,
         }
     }
 }
+
+/// Numbers temporary names: one counter for the process, since several of its threads may have the same directory open.
+static NAMES: AtomicU64 = AtomicU64::new(0);
 
 /// A directory of sealed objects.
 #[derive(Debug)]
 pub struct Area {
     root: PathBuf,
-    temporary: AtomicU64,
     /// Keeps the directory open if the area was handed over as a descriptor.
     _held: Option<OwnedFd>,
 }
@@ -82,11 +92,7 @@ impl Area {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
         let root = root.into();
         make_directory(&root)?;
-        Ok(Self {
-            root,
-            temporary: AtomicU64::new(0),
-            _held: None,
-        })
+        Ok(Self { root, _held: None })
     }
 
     /// The area in a directory that another process opened for this one, which may not be able to reach it by its path.
@@ -94,7 +100,6 @@ impl Area {
         let root = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
         Self {
             root,
-            temporary: AtomicU64::new(0),
             _held: Some(directory),
         }
     }
@@ -103,7 +108,6 @@ impl Area {
     pub(crate) fn again(&self) -> Self {
         Self {
             root: self.root.clone(),
-            temporary: AtomicU64::new(0),
             _held: None,
         }
     }
@@ -122,8 +126,7 @@ impl Area {
         }
         let directory = path.parent().unwrap_or(&self.root);
         make_directory(directory)?;
-        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let temporary = directory.join(format!(".{}-{number}", std::process::id()));
+        let temporary = self.temporary(directory);
         let written = write_durably(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|source| {
             let _ = fs::remove_file(&temporary);
@@ -133,6 +136,37 @@ impl Area {
             }
         })?;
         sync_directory(directory)
+    }
+
+    /// Stores what `source` has to its end, at most `most` bytes, if it hashes to `id`; nothing else appears under that name, and no more than
+    /// a little of it is in memory at a time. Answers its length.
+    pub fn receive(&self, id: ObjectId, most: u64, source: &mut dyn Read) -> Result<u64, Error> {
+        let path = self.path(id);
+        let directory = path.parent().unwrap_or(&self.root);
+        make_directory(directory)?;
+        let temporary = self.temporary(directory);
+        let failed = |source| Error::Write {
+            path: path.clone(),
+            source,
+        };
+        let received = create(&temporary).map_err(failed).and_then(|mut file| {
+            let len = copy_verified(id, most, source, &mut file, &failed)?;
+            file.sync_data().map_err(failed)?;
+            fs::rename(&temporary, &path).map_err(failed)?;
+            Ok(len)
+        });
+        if received.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        let len = received?;
+        sync_directory(directory)?;
+        Ok(len)
+    }
+
+    /// A name in a directory that no object has.
+    fn temporary(&self, directory: &Path) -> PathBuf {
+        let number = NAMES.fetch_add(1, Ordering::Relaxed);
+        directory.join(format!(".{}-{number}", std::process::id()))
     }
 
     /// Opens an object's file. Its bytes are as hostile as the disk: each block is authenticated as it is read.
@@ -274,13 +308,51 @@ fn holds(path: &Path, bytes: &[u8]) -> bool {
     })
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(OBJECT)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(path)?;
+        .open(path)
+}
+
+/// Copies to the end of `source`, and says how much that was if it was the object.
+fn copy_verified(
+    id: ObjectId,
+    most: u64,
+    source: &mut dyn Read,
+    file: &mut File,
+    failed: &dyn Fn(io::Error) -> Error,
+) -> Result<u64, Error> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut len = 0;
+    loop {
+        let count = match source.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(Error::Source { id, source }),
+        };
+        if count == 0 {
+            break;
+        }
+        len += count as u64;
+        if len > most {
+            return Err(Error::TooLarge { id });
+        }
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).map_err(failed)?;
+    }
+    if hasher.finalize().as_bytes() == &id.0 {
+        Ok(len)
+    } else {
+        Err(Error::NotAuthentic { id })
+    }
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = create(path)?;
     file.write_all(bytes)?;
     file.sync_data()
 }
@@ -359,9 +431,49 @@ mod tests {
         attempt.put(id(b"b"), b"b").unwrap();
         fs::write(attempt.root().join(".not-an-object"), b"").unwrap_or_default();
         fs::remove_file(attempt.root().join(".not-an-object")).unwrap_or_default();
-        assert_eq!(site.adopt(&attempt).unwrap(), 2);
+        assert_eq!(site.adopt(&attempt).unwrap().len(), 2);
         assert_eq!(site.read(id(b"b")).unwrap(), b"b");
         assert!(attempt.read(id(b"b")).is_err());
+    }
+
+    #[test]
+    fn what_is_received_is_whole_and_itself_or_not_there() {
+        struct Broken(&'static [u8]);
+        impl Read for Broken {
+            fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+                match std::mem::take(&mut self.0) {
+                    [] => Err(io::ErrorKind::UnexpectedEof.into()),
+                    bytes => {
+                        out[..bytes.len()].copy_from_slice(bytes);
+                        Ok(bytes.len())
+                    }
+                }
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let area = Area::open(directory.path()).unwrap();
+        let name = id(b"whole");
+        let refused = |most, source: &mut dyn Read| area.receive(name, most, source).unwrap_err();
+        assert!(matches!(
+            refused(9, &mut &b"whol"[..]),
+            Error::NotAuthentic { .. }
+        ));
+        assert!(matches!(
+            refused(9, &mut &b"other"[..]),
+            Error::NotAuthentic { .. }
+        ));
+        assert!(matches!(
+            refused(4, &mut &b"whole"[..]),
+            Error::TooLarge { .. }
+        ));
+        assert!(matches!(
+            refused(9, &mut Broken(b"whole")),
+            Error::Source { .. }
+        ));
+        let left = fs::read_dir(area.path(name).parent().unwrap()).unwrap();
+        assert_eq!(left.count(), 0, "nothing is left of what was refused");
+        assert_eq!(area.receive(name, 5, &mut &b"whole"[..]).unwrap(), 5);
+        assert_eq!(area.read(name).unwrap(), b"whole");
     }
 
     #[test]

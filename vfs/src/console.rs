@@ -6,11 +6,29 @@
 use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
-    sync::{Arc, Mutex, PoisonError},
+    os::fd::AsFd,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use crate::content::{Content, Store};
+
+/// True for a character that shows something else than what is there, or makes its neighbours do so: a control character, or one that
+/// changes the direction in which a line is read (Unicode TR 36, and UAX 9 for the list).
+pub fn misleads(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    turns || character.is_control()
+}
 
 /// Makes bytes harmless for a terminal. UTF-8 passes; C0 and C1 control characters and DEL do not, in any encoding.
 pub fn harmless(bytes: &[u8]) -> String {
@@ -19,9 +37,7 @@ pub fn harmless(bytes: &[u8]) -> String {
         .filter(|character| *character != '\r')
         .map(|character| match character {
             '\n' | '\t' => character,
-            // Bidirectional overrides can make a line read as something else (Unicode TR 36).
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            character if character.is_control() => '\u{fffd}',
+            character if misleads(character) => '\u{fffd}',
             character => character,
         })
         .collect()
@@ -86,35 +102,148 @@ impl Kept {
     }
 }
 
-/// Reads `from` to its end on a thread of its own: keeps it and shows it. A reader that went away stops the showing, not the keeping.
-/// What leads to a terminal is made harmless, which is seen here for each stream: one may be a terminal when the other is not.
-pub(crate) fn carry(mut from: File, mut to: File, kept: Arc<Kept>) -> io::Result<JoinHandle<()>> {
-    let terminal = to.is_terminal();
-    thread::Builder::new()
-        .name("output".to_owned())
-        .spawn(move || {
-            let mut buffer = vec![0; 64 * 1024];
-            let mut shown = true;
-            loop {
-                let count = match from.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(_) => break,
+/// How much is shown at once: a pipe that poll(2) calls writable takes PIPE_BUF bytes without waiting (pipe(7)).
+const AT_ONCE: usize = 4096;
+
+/// How long to wait for a reader before looking whether the session is over.
+const LOOK: u8 = 100;
+
+/// How long a reader that takes nothing may hold up a session that is over.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The streams of a session on their way out: kept in one log, shown each where it belongs.
+pub(crate) struct Console {
+    kept: Kept,
+    /// Both may be shown in the same pipe, so what one finds writable the other must not fill first.
+    showing: Mutex<()>,
+    /// When to stop showing: known once the session is over.
+    until: OnceLock<Instant>,
+    carriers: Mutex<Vec<Carrier>>,
+}
+
+struct Carrier {
+    thread: JoinHandle<()>,
+    /// What it reads from, for what it may not come to.
+    from: File,
+}
+
+impl Console {
+    pub(crate) fn new(kept: Kept) -> Self {
+        Self {
+            kept,
+            showing: Mutex::default(),
+            until: OnceLock::new(),
+            carriers: Mutex::default(),
+        }
+    }
+
+    /// Everything that was kept.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        self.kept.text()
+    }
+
+    /// Reads `from` to its end on a thread of its own: keeps it and shows it. A reader that went away stops the showing, not the keeping.
+    /// What leads to a terminal is made harmless, which is seen here for each stream: one may be a terminal when the other is not.
+    pub(crate) fn carry(self: &Arc<Self>, from: File, to: File) -> io::Result<()> {
+        let (console, again) = (self.clone(), from.try_clone()?);
+        let thread = thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || console.carry_all(from, to))?;
+        self.carriers().push(Carrier {
+            thread,
+            from: again,
+        });
+        Ok(())
+    }
+
+    /// The session is over: waits until all that it said is kept, and shown to those who still read.
+    pub(crate) fn finish(&self) {
+        self.finish_within(PATIENCE);
+    }
+
+    fn finish_within(&self, patience: Duration) {
+        let until = *self.until.get_or_init(|| Instant::now() + patience);
+        let leave = until + Duration::from_secs(1);
+        for Carrier { thread, from } in self.carriers().drain(..) {
+            while !thread.is_finished() && Instant::now() < leave {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                // A stopped terminal, or a pipe that others fill too, can hold up even a write that was not to wait.
+                tracing::warn!("nobody reads the session's output; its last part is not shown");
+                self.keep_rest(from);
+            }
+        }
+    }
+
+    /// Keeps what is still in a pipe. Who wrote it is gone.
+    fn keep_rest(&self, mut from: File) {
+        let flags = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
+        if fcntl(&from, flags).is_err() {
+            return;
+        }
+        let mut buffer = zeroize::Zeroizing::new(vec![0; 64 * 1024]);
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            self.kept.append(&buffer[..count]);
+        }
+    }
+
+    fn carriers(&self) -> std::sync::MutexGuard<'_, Vec<Carrier>> {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn carry_all(&self, mut from: File, mut to: File) {
+        let terminal = to.is_terminal();
+        let mut buffer = zeroize::Zeroizing::new(vec![0; 64 * 1024]);
+        let mut shown = true;
+        loop {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            let bytes = &buffer[..count];
+            self.kept.append(bytes);
+            shown = shown
+                && if terminal {
+                    self.show(&mut to, harmless(bytes).as_bytes())
+                } else {
+                    self.show(&mut to, bytes)
                 };
-                let bytes = &buffer[..count];
-                kept.append(bytes);
-                if shown {
-                    let written = if terminal {
-                        to.write_all(harmless(bytes).as_bytes())
-                    } else {
-                        to.write_all(bytes)
-                    };
-                    shown = written.is_ok();
+        }
+    }
+
+    /// Shows it, however long its reader takes while the session lasts. False if there is no reader any more.
+    fn show(&self, to: &mut File, bytes: &[u8]) -> bool {
+        bytes.chunks(AT_ONCE).all(|part| {
+            loop {
+                if self
+                    .until
+                    .get()
+                    .is_some_and(|until| Instant::now() >= *until)
+                {
+                    return false;
+                }
+                if !writable(to, LOOK) {
+                    continue;
+                }
+                let _one = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+                if writable(to, 0) {
+                    return to.write_all(part).is_ok();
                 }
             }
-            zeroize::Zeroize::zeroize(&mut buffer);
         })
+    }
+}
+
+/// True if a write will not wait, or will say why it cannot be done.
+fn writable(to: &File, milliseconds: u8) -> bool {
+    let mut polled = [PollFd::new(to.as_fd(), PollFlags::POLLOUT)];
+    match poll(&mut polled, PollTimeout::from(milliseconds)) {
+        Ok(ready) => ready > 0,
+        Err(errno) => errno != Errno::EINTR,
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +296,91 @@ mod tests {
         );
     }
 
+    fn console() -> Arc<Console> {
+        Arc::new(Console::new(kept(1 << 20)))
+    }
+
+    fn pipe() -> (File, File) {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        (read.into(), write.into())
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_holds_up_nobody_once_the_session_is_over() {
+        // Standard output and standard error in the same pipe, as `2>&1 | program` has it.
+        let (unread, shown) = pipe();
+        let console = console();
+        let speakers = [b'o', b'e'].map(|byte| {
+            let (from, mut says) = pipe();
+            console.carry(from, shown.try_clone().unwrap()).unwrap();
+            thread::spawn(move || says.write_all(&vec![byte; 300_000]).unwrap())
+        });
+        thread::sleep(Duration::from_millis(50));
+        assert!(!speakers[0].is_finished(), "the reader holds up who speaks");
+        let begun = Instant::now();
+        console.finish_within(Duration::from_millis(100));
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        for speaker in speakers {
+            speaker.join().unwrap();
+        }
+        // All of it is kept, though most of it was never shown.
+        assert_eq!(console.text().len(), 600_000);
+        drop(unread);
+    }
+
+    #[test]
+    fn a_write_that_hangs_costs_the_log_nothing() {
+        let (_reads, shown) = pipe();
+        let console = console();
+        let (from, mut says) = pipe();
+        console.carry(from, shown).unwrap();
+        let hangs = console.showing.lock().unwrap();
+        says.write_all(b"one").unwrap();
+        thread::sleep(Duration::from_millis(50));
+        says.write_all(b", two").unwrap();
+        drop(says);
+        console.finish_within(Duration::ZERO);
+        assert_eq!(console.text(), b"one, two");
+        drop(hangs);
+    }
+
+    #[test]
+    fn a_reader_that_takes_its_time_gets_everything() {
+        let (mut reads, shown) = pipe();
+        let console = console();
+        let (from, mut says) = pipe();
+        console.carry(from, shown).unwrap();
+        let text: Vec<u8> = (0..200_000u32).map(|at| (at % 251) as u8).collect();
+        let said = text.clone();
+        let speaker = thread::spawn(move || says.write_all(&said).unwrap());
+        let reader = thread::spawn(move || {
+            let mut all = Vec::new();
+            let mut part = [0; 10_000];
+            while let Ok(count @ 1..) = reads.read(&mut part) {
+                all.extend_from_slice(&part[..count]);
+                thread::sleep(Duration::from_millis(2));
+            }
+            all
+        });
+        speaker.join().unwrap();
+        console.finish_within(Duration::from_secs(20));
+        assert!(reader.join().unwrap() == text);
+        assert!(console.text() == text);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_stops_the_showing_and_not_the_keeping() {
+        let (reads, shown) = pipe();
+        drop(reads);
+        let console = console();
+        let (from, mut says) = pipe();
+        console.carry(from, shown).unwrap();
+        says.write_all(&[b'x'; 100_000]).unwrap();
+        drop(says);
+        console.finish_within(Duration::from_secs(20));
+        assert_eq!(console.text().len(), 100_000);
+    }
+
     #[test]
     fn a_terminal_gets_text_and_nothing_else() {
         assert_eq!(
@@ -176,6 +390,10 @@ mod tests {
         assert_eq!(
             harmless("\u{9b}31m \u{e9} \u{202e}x".as_bytes()),
             "\u{fffd}31m \u{e9} \u{fffd}x"
+        );
+        assert_eq!(
+            harmless("a\u{200f}b\u{61c}c".as_bytes()),
+            "a\u{fffd}b\u{fffd}c"
         );
         assert_eq!(harmless(&[0xff, b'x']), "\u{fffd}x");
     }

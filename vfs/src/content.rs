@@ -3,31 +3,26 @@
 //! Copying up is by block, not by file: a write of one byte to a sealed file of a terabyte costs one block. Below `lower_len` a block
 //! that was not changed shows the sealed bytes; above it, zeros. So a file that shrinks and grows again shows zeros, never old bytes.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+mod blocks;
+
+use std::sync::{
+    Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
 };
 
 use nix::errno::Errno;
-use safelight_seal::{
-    manifest::SegmentRef,
-    segment::{BLOCK, SEGMENT_MAX},
-};
+use safelight_seal::segment::BLOCK;
 
+use self::blocks::{Blocks, Changed};
+pub(crate) use self::blocks::{Part, Sealing};
 use crate::{
     lower::{LowerFile, Segments, Unreadable},
     tree::Answer,
-    upper::{Slot, Upper},
+    upper::Upper,
 };
 
 /// The largest file: 16 TiB, as ext4 has it. A hole costs a manifest 64 bytes for every 16 MiB.
 const SIZE_MAX: u64 = 1 << 44;
-
-/// Blocks of a segment.
-const PER_SEGMENT: u64 = (SEGMENT_MAX / BLOCK) as u64;
 
 /// Where a view's bytes come from and go to.
 #[derive(Debug)]
@@ -61,131 +56,6 @@ pub(crate) struct Content {
     /// Binds the file's own blocks to it; unique within the store.
     id: u64,
     blocks: RwLock<Blocks>,
-}
-
-#[derive(Debug, Default)]
-struct Blocks {
-    len: u64,
-    lower: Option<LowerFile>,
-    /// Sealed bytes from here on are hidden.
-    lower_len: u64,
-    changed: BTreeMap<u64, Changed>,
-    /// Bytes that are stored for what is shown, here or in sealed segments.
-    stored: u64,
-}
-
-#[derive(Debug)]
-enum Changed {
-    Written(Slot),
-    Zero,
-}
-
-/// What a range of a file consists of, for `SEEK_DATA` and for sealing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Bytes that somebody wrote.
-    Data,
-    /// Nothing but zeros, not stored.
-    Hole,
-}
-
-/// What sealing has to do for one segment of a file.
-pub(crate) enum Sealing {
-    /// Nothing: it is as it was sealed.
-    Same(SegmentRef),
-    /// Nothing: it is all zero.
-    Zero,
-    /// Read it and seal it.
-    Changed,
-}
-
-impl Blocks {
-    fn new(lower: LowerFile) -> Self {
-        let mut blocks = Self {
-            len: lower.len,
-            lower_len: lower.len,
-            lower: Some(lower),
-            ..Self::default()
-        };
-        blocks.count();
-        blocks
-    }
-
-    /// Sealed bytes that would show in a block if it were not changed.
-    fn lower_at(&self, index: u64) -> u64 {
-        let Some(lower) = &self.lower else { return 0 };
-        let reference = usize::try_from(index / PER_SEGMENT)
-            .ok()
-            .and_then(|segment| lower.segments.get(segment));
-        match reference {
-            Some(reference) if reference.object.is_some() => {
-                let start = index * BLOCK as u64;
-                self.lower_len.saturating_sub(start).min(BLOCK as u64)
-            }
-            _ => 0,
-        }
-    }
-
-    fn stored_at(&self, index: u64) -> u64 {
-        match self.changed.get(&index) {
-            Some(Changed::Written(slot)) => slot.len as u64,
-            Some(Changed::Zero) => 0,
-            None => self.lower_at(index),
-        }
-    }
-
-    /// Sets what was changed of a block; answers what it was.
-    fn set(&mut self, index: u64, changed: Option<Changed>) -> Option<Changed> {
-        self.stored -= self.stored_at(index);
-        let old = match changed {
-            Some(changed) => self.changed.insert(index, changed),
-            None => self.changed.remove(&index),
-        };
-        self.stored += self.stored_at(index);
-        old
-    }
-
-    fn count(&mut self) {
-        let segments = self.lower.iter().flat_map(|lower| lower.segments.iter());
-        let visible = segments.enumerate().map(|(index, reference)| {
-            let start = index as u64 * SEGMENT_MAX as u64;
-            let visible = self.lower_len.saturating_sub(start);
-            match reference.object {
-                Some(_) => visible.min(reference.len.into()),
-                None => 0,
-            }
-        });
-        let lower: u64 = visible.sum();
-        let hidden: u64 = self.changed.keys().map(|index| self.lower_at(*index)).sum();
-        let own: u64 = self
-            .changed
-            .keys()
-            .map(|index| self.stored_at(*index))
-            .sum();
-        self.stored = lower - hidden + own;
-    }
-
-    /// What a block is, and the first block after it that may be something else.
-    fn run(&self, index: u64) -> (Part, u64) {
-        let next = self.changed.range(index..).next();
-        let next_index = match next {
-            Some((at, Changed::Written(_))) if *at == index => return (Part::Data, index + 1),
-            Some((at, Changed::Zero)) if *at == index => return (Part::Hole, index + 1),
-            Some((at, _)) => *at,
-            None => u64::MAX,
-        };
-        let end = self.lower_len.div_ceil(BLOCK as u64);
-        if index >= end {
-            return (Part::Hole, next_index);
-        }
-        let border = (index / PER_SEGMENT + 1) * PER_SEGMENT;
-        let stop = next_index.min(border).min(end);
-        if self.lower_at(index) > 0 {
-            (Part::Data, stop)
-        } else {
-            (Part::Hole, stop)
-        }
-    }
 }
 
 impl Content {
@@ -224,25 +94,7 @@ impl Content {
 
     /// What sealing the segment of this index and length has to do.
     pub(crate) fn sealing(&self, index: usize, len: u32) -> Sealing {
-        let blocks = self.shared();
-        let first = index as u64 * PER_SEGMENT;
-        let end = first + u64::from(len).div_ceil(BLOCK as u64);
-        let lower = blocks.lower.as_ref();
-        if let Some(reference) = lower.and_then(|lower| lower.segments.get(index)) {
-            let untouched = blocks.changed.range(first..end).next().is_none();
-            let shown = first * BLOCK as u64 + u64::from(len) <= blocks.lower_len;
-            if untouched && shown && reference.len == len {
-                return Sealing::Same(reference.clone());
-            }
-        }
-        let mut at = first;
-        while at < end {
-            match blocks.run(at) {
-                (Part::Data, _) => return Sealing::Changed,
-                (Part::Hole, next) => at = next,
-            }
-        }
-        Sealing::Zero
+        self.shared().sealing(index, len)
     }
 
     /// Reads up to `len` bytes at `offset` into `out`, which is cleared first; fewer at the end of the file.
@@ -375,7 +227,7 @@ impl Content {
             let index = at / BLOCK as u64;
             let within = (at % BLOCK as u64) as usize;
             let (here, after) = rest.split_at(rest.len().min(BLOCK - within));
-            let valid = Self::valid(blocks, index);
+            let valid = blocks.valid(index);
             block.clear();
             if within > 0 || here.len() < valid {
                 block.resize(valid, 0);
@@ -427,7 +279,7 @@ impl Content {
         let longer =
             matches!(blocks.changed.get(&last), Some(Changed::Written(slot)) if slot.len > tail);
         if tail > 0 && longer {
-            let mut block = vec![0; Self::valid(blocks, last)];
+            let mut block = vec![0; blocks.valid(last)];
             self.fill(blocks, store, last * BLOCK as u64, &mut block)?;
             block.truncate(tail);
             self.put(blocks, upper, last, &mut block)
@@ -488,32 +340,7 @@ impl Content {
 
     /// The next offset at or after `offset` where a part of the wanted kind begins. Beyond the end: `ENXIO`.
     pub(crate) fn seek(&self, offset: u64, wanted: &Part) -> Answer<u64> {
-        let blocks = self.shared();
-        if offset >= blocks.len {
-            return Err(Errno::ENXIO);
-        }
-        let mut index = offset / BLOCK as u64;
-        while index.saturating_mul(BLOCK as u64) < blocks.len {
-            let (part, next) = blocks.run(index);
-            if part == *wanted {
-                return Ok(offset.max(index * BLOCK as u64));
-            }
-            index = next;
-        }
-        // Every file ends in a hole of length zero (lseek(2)).
-        if *wanted == Part::Hole {
-            Ok(blocks.len)
-        } else {
-            Err(Errno::ENXIO)
-        }
-    }
-
-    /// How many bytes of a block are not beyond the end of the file.
-    fn valid(blocks: &Blocks, index: u64) -> usize {
-        blocks
-            .len
-            .saturating_sub(index * BLOCK as u64)
-            .min(BLOCK as u64) as usize
+        self.shared().seek(offset, wanted).ok_or(Errno::ENXIO)
     }
 
     fn put(&self, blocks: &mut Blocks, upper: &Upper, index: u64, block: &mut [u8]) -> Answer<()> {

@@ -3,6 +3,8 @@
 //! Each segment is hashed, encrypted and named from one buffer, so what was sealed is what was read, whatever the file does meanwhile.
 //! Symbolic links are kept as they are and never followed. What is neither file, directory nor link cannot travel and is named.
 
+mod select;
+
 use std::{
     fs::{self, File},
     io::{self, Read},
@@ -11,6 +13,7 @@ use std::{
         fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use safelight_seal::{
@@ -19,6 +22,12 @@ use safelight_seal::{
 };
 
 use crate::area::{self, Area};
+use select::Part;
+
+pub use select::{NotChosen, Selection};
+
+/// The mode of a directory that is made for the session.
+const NEW_DIRECTORY: u32 = 0o755;
 
 /// What can go wrong while packing.
 #[derive(Debug, thiserror::Error)]
@@ -76,28 +85,33 @@ pub fn pack(
     key: &DedupKey,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Entry>, Error> {
-    let mut packing = Packing {
-        root,
-        area,
-        key,
-        progress,
-        done: Progress::default(),
-        entries: Vec::new(),
-        // As large as it will be, so that it never moves and leaves a copy behind.
-        buffer: Vec::with_capacity(SEGMENT_MAX),
-        sealed: Vec::new(),
-    };
-    let failed = |source| Error::Read {
-        path: root.to_owned(),
-        source,
-    };
-    if !fs::metadata(root).map_err(failed)?.is_dir() {
-        return Err(failed(io::ErrorKind::NotADirectory.into()));
-    }
+    let mut packing = Packing::begin(root, area, key, progress)?;
     packing.visit(root)?;
-    let mut entries = std::mem::take(&mut packing.entries);
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(entries)
+    Ok(packing.finish())
+}
+
+/// Seals what is selected of a directory, like [`pack`]. A directory that is not there becomes an empty one.
+pub fn pack_selection(
+    selection: &Selection,
+    area: &Area,
+    key: &DedupKey,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Entry>, Error> {
+    let root = selection.root();
+    let mut packing = Packing::begin(root, area, key, progress)?;
+    for (path, part) in selection.parts() {
+        // Joining nothing would add a slash.
+        let path = match path.as_os_str().is_empty() {
+            true => root.to_owned(),
+            false => root.join(path),
+        };
+        match part {
+            Part::Whole => packing.visit(&path)?,
+            Part::Alone => packing.entry(&path).map(drop)?,
+            Part::New => packing.make(&path)?,
+        }
+    }
+    Ok(packing.finish())
 }
 
 struct Packing<'a> {
@@ -111,8 +125,56 @@ struct Packing<'a> {
     sealed: Vec<u8>,
 }
 
-impl Packing<'_> {
+impl<'a> Packing<'a> {
+    fn begin(
+        root: &'a Path,
+        area: &'a Area,
+        key: &'a DedupKey,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Read {
+            path: root.to_owned(),
+            source,
+        };
+        if !fs::metadata(root).map_err(failed)?.is_dir() {
+            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        }
+        Ok(Self {
+            root,
+            area,
+            key,
+            progress,
+            done: Progress::default(),
+            entries: Vec::new(),
+            // As large as it will be, so that it never moves and leaves a copy behind.
+            buffer: Vec::with_capacity(SEGMENT_MAX),
+            sealed: Vec::new(),
+        })
+    }
+
+    /// The entries, sorted by path.
+    fn finish(mut self) -> Vec<Entry> {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries
+    }
+
+    /// Packs a path and all that is below it.
     fn visit(&mut self, path: &Path) -> Result<(), Error> {
+        let failed = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
+        if self.entry(path)? {
+            for entry in fs::read_dir(path).map_err(failed)? {
+                self.visit(&entry.map_err(failed)?.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Packs one path; true if it is a directory.
+    fn entry(&mut self, path: &Path) -> Result<bool, Error> {
         let failed = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -153,11 +215,20 @@ impl Packing<'_> {
                 .saturating_add(metadata.mtime_nsec()),
             xattrs: Vec::new(),
         });
-        if is_directory {
-            for entry in fs::read_dir(path).map_err(failed)? {
-                self.visit(&entry.map_err(failed)?.path())?;
-            }
-        }
+        Ok(is_directory)
+    }
+
+    /// Adds an empty directory that is not there.
+    fn make(&mut self, path: &Path) -> Result<(), Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_nanos();
+        self.entries.push(Entry {
+            path: self.relative(path)?,
+            kind: EntryKind::Directory { opaque: false },
+            mode: NEW_DIRECTORY,
+            mtime_ns: i64::try_from(now).unwrap_or(i64::MAX),
+            xattrs: Vec::new(),
+        });
         Ok(())
     }
 

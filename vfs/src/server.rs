@@ -18,7 +18,7 @@ use std::{
 
 use safelight_audit::Recorder;
 use safelight_channel::Channel;
-use safelight_policies::cause::Cause;
+use safelight_policies::{cause::Cause, id::VerifyKey};
 use safelight_seal::{
     blob::Purpose,
     identity::KemSecret,
@@ -30,8 +30,8 @@ use safelight_seal::{
 use self::{lifeline::Lifeline, sealed_log::SealedLog, serving::Serving};
 use crate::{
     area::Area,
-    protocol::{FromView, Sealed, ToView},
-    session::{Expand, FromLauncher, Task},
+    protocol::{FromView, Order, Sealed, ToView},
+    session::{Expand, FromLauncher, SessionFile, Task},
     view::Clock,
 };
 
@@ -93,7 +93,7 @@ pub enum Error {
         #[from]
         source: crate::view::Unfit,
     },
-    /// The order names a central path that the manifest does not have, or a message that is none.
+    /// The order names a central path that the manifest does not have or too many layers, or a message is none.
     #[error("the input manifest does not fit the order")]
     DoesNotFit,
     /// The system refuses something.
@@ -151,10 +151,8 @@ fn story(
     clock: Clock,
     expand: Expand,
 ) -> Result<Sealed, Error> {
-    let (message, [audit, launcher, stdout, stderr, area, attempt]) = parent.expect()?.exactly()?;
-    let ToView::Order(order) = message else {
-        return Err(Error::DoesNotFit);
-    };
+    let (order, [audit, launcher, stdout, stderr, area, attempt]) =
+        Order::receive(parent)?.ok_or(Error::DoesNotFit)?;
     let ephemeral = KemSecret::generate(random)?;
     parent.send(&FromView::Asks {
         key: ephemeral.public(),
@@ -168,20 +166,14 @@ fn story(
 
     let area = Area::held(area);
     let attempt = Area::held(attempt);
-    let inputs = Manifest::open(
-        &area.read(order.inputs)?,
-        &key,
-        order.job,
-        &Kind::Inputs,
-        &order.client,
-    )?;
+    let layers = layers(&order, &area, &key)?;
     let recipe = key.open_blob(
         Purpose::Recipe,
         order.job.as_bytes(),
         &area.read(order.recipe)?,
     )?;
-    let task = expand(&recipe)
-        .filter(|task| may_set(task, &order.env_pass))
+    let task = expand(&recipe, order.task)
+        .filter(|task| may_set(task, &order.env_pass) && SessionFile::are_fit(&task.files))
         .ok_or(Error::Recipe)?;
     let (troubles, trouble) = mpsc::channel();
     let log = Arc::new(SealedLog::new(
@@ -190,7 +182,8 @@ fn story(
         order.session,
         troubles,
     ));
-    let mut serving = Serving::prepare(&order, inputs, area, &attempt, log.clone(), random, clock)?;
+    let mut serving =
+        Serving::prepare(&order, &layers, area, &attempt, log.clone(), random, clock)?;
     parent.send(&FromView::Ready)?;
 
     let launcher = Channel::from(launcher);
@@ -203,7 +196,7 @@ fn story(
     let poisoned = serving.finish(LET_GO)?;
     let cause = match cause {
         // Why what was written is spoiled says more than that it is.
-        Cause::NotAuthentic | Cause::AuditLost => cause,
+        Cause::NotAuthentic | Cause::AuditLost | Cause::Flooded => cause,
         _ => poisoned.unwrap_or(cause),
     };
     let cause = if cause.is_success() {
@@ -214,6 +207,26 @@ fn story(
     let sealed = serving.seal(&order, &key, &attempt, cause, random)?;
     log.sync()?;
     Ok(sealed)
+}
+
+/// The inputs, and above them the results of earlier tasks, lowest first: each as it was signed, or none at all.
+fn layers(order: &Order, area: &Area, key: &JobKey) -> Result<Vec<Manifest>, Error> {
+    let open = |object, kind: &Kind, by: &VerifyKey| -> Result<Manifest, Error> {
+        let sealed = area.read(object)?;
+        Ok(Manifest::open(&sealed, key, order.job, kind, by)?)
+    };
+    let attest = key.attest_key().public();
+    let mut layers = Vec::with_capacity(1 + order.layers.len());
+    layers.push(open(order.inputs, &Kind::Inputs, &order.client)?);
+    for layer in &order.layers {
+        let kind = Kind::Result {
+            session: layer.session,
+            attempt: layer.attempt,
+            fence: layer.fence,
+        };
+        layers.push(open(layer.manifest, &kind, &attest)?);
+    }
+    Ok(layers)
 }
 
 /// A job sets only variables that the policy lets pass.

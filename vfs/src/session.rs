@@ -3,9 +3,19 @@
 //! The view server is the only process outside the session that knows the command, so the command goes from it straight to the
 //! launcher and never through the agent. Each side speaks once: the launcher hands over the mounts, the server answers with the command.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
+use safelight_policies::id::TaskId;
 use serde::{Deserialize, Serialize};
+
+/// The most files that a task carries with it.
+pub const FILES_MAX: usize = 1025;
+
+/// The most bytes of them all, names included. They travel in one message.
+pub const FILES_BYTES_MAX: usize = 100 * 1024;
+
+/// The longest name of one (NAME_MAX of Linux).
+const NAME_MAX: usize = 255;
 
 /// From the launcher to the view server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,14 +36,63 @@ pub enum ToLauncher {
         directory: Vec<u8>,
         /// The exact environment.
         env: Vec<(Vec<u8>, Vec<u8>)>,
+        /// What to write into the session's private home first.
+        files: Vec<SessionFile>,
     },
 }
 
 impl fmt::Debug for ToLauncher {
     /// Counts only: a command is a client's secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Run { command, env, .. } = self;
-        write!(f, "Run({} words, {} variables)", command.len(), env.len())
+        let Self::Run {
+            command,
+            env,
+            files,
+            ..
+        } = self;
+        let (words, variables, files) = (command.len(), env.len(), files.len());
+        write!(
+            f,
+            "Run({words} words, {variables} variables, {files} files)"
+        )
+    }
+}
+
+/// A file that a task carries with it. The launcher writes it into the session's private home, which is in memory, before the command runs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionFile {
+    /// Its name: one part of a path.
+    pub name: Vec<u8>,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// True for mode 0700 instead of 0600.
+    pub runnable: bool,
+}
+
+impl SessionFile {
+    /// True if these files can be written as they are: few and small enough, each with a name of its own that leads nowhere else.
+    pub fn are_fit(files: &[Self]) -> bool {
+        let mut names = BTreeSet::new();
+        let mut left = FILES_BYTES_MAX;
+        files.len() <= FILES_MAX
+            && files.iter().all(|file| {
+                let taken = file.name.len().saturating_add(file.bytes.len());
+                let fits = left.checked_sub(taken).map(|rest| left = rest).is_some();
+                fits && is_one_part(&file.name) && names.insert(&file.name)
+            })
+    }
+}
+
+fn is_one_part(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..")
+        && name.len() <= NAME_MAX
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
+impl fmt::Debug for SessionFile {
+    /// Counts only: its name and its text are a client's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionFile({} bytes)", self.bytes.len())
     }
 }
 
@@ -49,10 +108,12 @@ pub struct Task {
     pub env: Vec<(Vec<u8>, Vec<u8>)>,
     /// Absolute paths below central paths that a success must have written.
     pub expect: Vec<Vec<u8>>,
+    /// What must be in the session's private home before the command runs.
+    pub files: Vec<SessionFile>,
 }
 
-/// Expands an opened recipe into the task; `None` if it is not one.
-pub type Expand = fn(&[u8]) -> Option<Task>;
+/// Expands an opened recipe into one of its tasks; `None` if it is no recipe, or has no such task.
+pub type Expand = fn(&[u8], TaskId) -> Option<Task>;
 
 #[cfg(test)]
 mod tests {
@@ -64,7 +125,49 @@ mod tests {
             command: vec![b"secret-title".to_vec()],
             directory: b"/mnt/secret".to_vec(),
             env: vec![(b"SECRET".to_vec(), b"x".to_vec())],
+            files: vec![file(b"secret.py", 5)],
         };
-        assert_eq!(format!("{run:?}"), "Run(1 words, 1 variables)");
+        assert_eq!(format!("{run:?}"), "Run(1 words, 1 variables, 1 files)");
+        let shown = format!("{:?}", file(b"secret.py", 5));
+        assert_eq!(shown, "SessionFile(5 bytes)");
+    }
+
+    fn file(name: &[u8], len: usize) -> SessionFile {
+        SessionFile {
+            name: name.to_vec(),
+            bytes: vec![b'x'; len],
+            runnable: false,
+        }
+    }
+
+    #[test]
+    fn files_are_bounded_and_their_names_lead_nowhere() {
+        let many = |count: usize| (0..count).map(|at| file(at.to_string().as_bytes(), 1));
+        let fit: [Vec<SessionFile>; 5] = [
+            vec![],
+            vec![file(b"a b\n", 0), file(b"...", 1)],
+            vec![file(&[b'n'; NAME_MAX], 0)],
+            vec![file(b"a", FILES_BYTES_MAX - 1)],
+            many(FILES_MAX).collect(),
+        ];
+        for files in fit {
+            assert!(SessionFile::are_fit(&files), "{files:?}");
+        }
+        let unfit: [Vec<SessionFile>; 11] = [
+            vec![file(b"", 0)],
+            vec![file(b".", 0)],
+            vec![file(b"..", 0)],
+            vec![file(b"a/b", 0)],
+            vec![file(b"/a", 0)],
+            vec![file(b"a\0", 0)],
+            vec![file(&[b'n'; NAME_MAX + 1], 0)],
+            vec![file(b"a", 0), file(b"a", 0)],
+            vec![file(b"a", FILES_BYTES_MAX)],
+            vec![file(b"a", FILES_BYTES_MAX - 2), file(b"b", 1)],
+            many(FILES_MAX + 1).collect(),
+        ];
+        for files in unfit {
+            assert!(!SessionFile::are_fit(&files), "{files:?}");
+        }
     }
 }

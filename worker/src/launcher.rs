@@ -20,13 +20,13 @@ use rustix::{
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
 };
 use safelight_channel::Channel;
-use safelight_vfs::session::{FromLauncher, ToLauncher};
+use safelight_vfs::session::{FromLauncher, SessionFile, ToLauncher};
 
 use crate::{
     message::{Failed, FromSession, ToSession},
     plan::Plan,
     sandbox::{
-        At, capabilities, devices, failed, ids, landlock, limits, mounts, namespaces, proc,
+        At, capabilities, devices, failed, files, ids, landlock, limits, mounts, namespaces, proc,
         process, reaper, seccomp, verify,
     },
     sys::{self, Fork},
@@ -179,6 +179,7 @@ fn job(channel: &Channel, view: &Channel, plan: &Plan) -> Result<Infallible, Fai
         seccomp::apply(filters)?;
     }
     let report = verify::verify(plan)?;
+    files::write(plan, &command.files)?;
     tell(channel, &FromSession::Enforced(report))?;
     command.execute()
 }
@@ -196,6 +197,8 @@ struct Command {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     directory: CString,
+    /// What must be in the session's private home first.
+    files: Vec<SessionFile>,
 }
 
 impl Command {
@@ -210,6 +213,7 @@ impl Command {
                 command,
                 directory,
                 env,
+                files,
             },
             [stdout, stderr],
         ) = incoming.exactly().map_err(|_| malformed())?;
@@ -241,6 +245,7 @@ impl Command {
             arguments: command.into_iter().map(c).collect::<Result<_, _>>()?,
             environment,
             directory: c(directory)?,
+            files,
         })
     }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod devices;
+pub(crate) mod files;
 pub(crate) mod fuse;
 pub(crate) mod ids;
 pub(crate) mod landlock;

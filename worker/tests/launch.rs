@@ -507,6 +507,61 @@ fn a_host_path_that_a_policy_adds_is_there_and_cannot_be_changed() {
     assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "as it was");
 }
 
+/// What a task carries with it is there before its first instruction, private, and run by whoever it names.
+#[test]
+fn the_files_of_a_task_are_in_its_private_home() {
+    let carried = [
+        "--file",
+        "data",
+        "a b\n",
+        "--runnable",
+        "run.sh",
+        "cat data; echo $1",
+    ];
+    for session in both(&carried) {
+        let ran = session.sh(
+            "cd && stat -c '%a %u %s %n' * && stat -f -c %T . && sh ./run.sh done; echo more >> data && wc -c < data; ./run.sh",
+        );
+        assert_eq!(
+            ran.stdout, "600 1000 4 data\n700 1000 17 run.sh\ntmpfs\na b\ndone\n9\n",
+            "{}{}",
+            ran.stderr, ran.ended
+        );
+        // Memory is never executable: what is run is run by an interpreter.
+        assert!(ran.stderr.contains("Permission denied"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn files_that_lead_elsewhere_or_do_not_fit_keep_the_command_from_running() {
+    let large = "x".repeat(100 * 1024);
+    for (carried, errno) in [
+        (vec![("../x", "")], libc::EINVAL),
+        (vec![("a/b", "")], libc::EINVAL),
+        (vec![("/tmp/x", "")], libc::EINVAL),
+        (vec![("..", "")], libc::EINVAL),
+        (vec![("", "")], libc::EINVAL),
+        (vec![("x", "1"), ("x", "2")], libc::EINVAL),
+        (vec![("x", large.as_str())], libc::EINVAL),
+        (vec![("x", &large[..9000])], libc::ENOSPC),
+    ] {
+        let options: Vec<&str> = carried
+            .iter()
+            .flat_map(|(name, text)| ["--file", *name, *text])
+            .collect();
+        let small =
+            "[[tmp]]\nat = \"/home/render\"\nsize = \"8KiB\"\ninodes = 100\nreason = \"small\"";
+        let ran = Session::new(&options).policy(small).sh("echo ran");
+        assert_eq!(
+            ran.cause,
+            format!("not started: files failed with error {errno}"),
+            "{}",
+            ran.ended
+        );
+        assert_eq!(ran.stdout, "", "the command ran");
+    }
+}
+
 /// Session groups of cgroup v2 on this host.
 fn groups() -> Vec<PathBuf> {
     [

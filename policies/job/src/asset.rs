@@ -18,6 +18,8 @@ use crate::{
 /// A file or directory that the job reads or writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asset {
+    /// What names it first: the file of the bundle and the place in it.
+    pub origin: String,
     /// Where it is on the client's host: absolute and normal.
     pub host: String,
     /// Where the session sees it: below a central path.
@@ -149,6 +151,7 @@ fn add(
             known.write |= write;
         }
         None => assets.push(Asset {
+            origin: format!("{file}: {at}"),
             host: place.host,
             path: place.path.clone(),
             directory,

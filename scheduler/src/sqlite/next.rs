@@ -255,7 +255,7 @@ async fn eligible(
 }
 
 /// Takes a task out of a step: one that is tried again, or else the next that nobody was given. `None` if all that is left is kept from
-/// this node.
+/// this node. Nothing is kept from a node that is the only one.
 async fn take(
     change: &mut Change<'_>,
     job: JobId,
@@ -270,7 +270,8 @@ async fn take(
     let again = sqlx::query(
         "DELETE FROM again WHERE (job, step, task) IN (
             SELECT job, step, task FROM again
-            WHERE job = ? AND step = ? AND (avoid IS NULL OR avoid <> ? OR avoid_until <= ?)
+            WHERE job = ?1 AND step = ?2 AND (avoid IS NULL OR avoid <> ?3 OR avoid_until <= ?4
+                OR NOT EXISTS (SELECT 1 FROM node WHERE state = 'up' AND name <> ?3))
             ORDER BY task LIMIT 1)
          RETURNING job, step, task",
     )

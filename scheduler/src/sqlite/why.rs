@@ -117,7 +117,9 @@ async fn kept_from(
 ) -> Result<Vec<safelight_policies::id::NodeName>, Error> {
     let rows = sqlx::query(
         "SELECT DISTINCT avoid FROM again
-         WHERE job = ? AND step = ? AND avoid IS NOT NULL AND avoid_until > ? ORDER BY avoid",
+         WHERE job = ? AND step = ? AND avoid IS NOT NULL AND avoid_until > ?
+            AND EXISTS (SELECT 1 FROM node WHERE state = 'up' AND name <> avoid)
+         ORDER BY avoid",
     )
     .bind(job.to_string())
     .bind(i64::from(step))

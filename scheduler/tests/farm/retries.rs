@@ -99,6 +99,18 @@ async fn what_a_node_lost_is_tried_elsewhere_first() {
 }
 
 #[tokio::test]
+async fn nothing_is_kept_from_the_only_node() {
+    let site = Site::new().await;
+    site.node("n1", &[slot(4)], START).await;
+    site.receive(&outline(1, &[(1, &[])]), START).await;
+    fail(&site, &Cause::Poisoned).await;
+    let why = site.ledger.why(job(1), START).await.unwrap();
+    assert_eq!(why.steps[0].kept_from, []);
+    assert_eq!(site.given(place("n1", 0), START).await.leased.attempt, 2);
+    site.recount().await;
+}
+
+#[tokio::test]
 async fn a_task_that_brings_nodes_down_is_given_up() {
     let site = Site::with(Rules {
         losses_max: 3,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use safelight_seal::{
-    manifest::SegmentRef,
+    manifest::{Kind as ManifestKind, Manifest, SegmentRef},
     random::SystemRandom,
     segment::{SegmentKey, seal_segment},
 };
@@ -68,16 +68,20 @@ impl Home {
     }
 
     fn deliver(&self, entries: Vec<Entry>, overwrite: bool) -> Delivered {
-        let mut all = vec![directory("")];
-        all.extend(entries);
-        all.sort_by(|a, b| a.path.cmp(&b.path));
-        let tree = Tree {
-            path: "/mnt/central".parse().unwrap(),
-            entries: all,
-        };
+        self.deliver_after(&Earlier::new(Vec::new), entries, overwrite)
+    }
+
+    fn deliver_after(
+        &self,
+        earlier: &Earlier<'_>,
+        entries: Vec<Entry>,
+        overwrite: bool,
+    ) -> Delivered {
+        let tree = tree(entries);
         let mut delivered = Delivered::default();
-        let store = Store::new(&self.area, job(), self.path(""), &tree, overwrite);
-        store.unwrap().all(&mut delivered);
+        let mut store = Store::new(&self.area, job(), self.path(""), &tree, overwrite).unwrap();
+        store.earlier = Some(earlier);
+        store.all(&mut delivered);
         // Whatever was tried.
         let outside = fs::read_dir(self.top.path()).unwrap().count();
         assert_eq!(outside, 3, "something was made outside");
@@ -86,6 +90,16 @@ impl Home {
             b"outside"
         );
         delivered
+    }
+}
+
+fn tree(entries: Vec<Entry>) -> Tree {
+    let mut all = vec![directory("")];
+    all.extend(entries);
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    Tree {
+        path: "/mnt/central".parse().unwrap(),
+        entries: all,
     }
 }
 
@@ -303,4 +317,133 @@ fn a_failure_moves_no_cursor() {
     let failure = home.deliver(vec![lost], false).complete().unwrap_err();
     assert!(failure.to_string().contains("a\\u{1b}[2Jb"), "{failure}");
     assert!(!failure.to_string().contains('\x1b'));
+}
+
+fn empty() -> EntryKind {
+    EntryKind::File {
+        len: 0,
+        segments: Vec::new(),
+    }
+}
+
+#[test]
+fn storing_again_stores_nothing_twice() {
+    let home = Home::new();
+    home.write("mine", "mine");
+    let entries = || {
+        let segments = vec![SegmentRef::zero(SEGMENT_MAX as u32); 1 << 10];
+        let len = (SEGMENT_MAX as u64) << 10;
+        vec![
+            home.file("a", "a"),
+            entry("empty", 0o644, empty()),
+            link("b", "a"),
+            to("l", "a"),
+            directory("d"),
+            home.file("d/x", "x"),
+            entry("zeros", 0o644, EntryKind::File { len, segments }),
+            home.file("mine", "changed"),
+        ]
+    };
+    let first = home.deliver(entries(), false);
+    let names = home.names();
+    for _ in 0..2 {
+        let again = home.deliver(entries(), false);
+        again.complete().unwrap();
+        assert_eq!(again.stored, first.stored);
+        assert_eq!(again.aside, first.aside);
+        assert_eq!(home.names(), names);
+    }
+    assert_eq!(first.stored.len(), 6);
+    assert_eq!(
+        first.aside,
+        [(home.path("mine"), home.path(&with_job("mine", "")))]
+    );
+    assert_eq!(home.read("mine"), "mine");
+}
+
+#[test]
+fn what_differs_in_one_byte_is_not_the_same() {
+    let home = Home::new();
+    let long = "x".repeat(3 << 20);
+    let mut other = long.clone();
+    other.replace_range((3 << 20) - 1.., "y");
+    for (name, stands, brought) in [
+        ("longer", "ab", "a"),
+        ("shorter", "a", "ab"),
+        ("end", other.as_str(), long.as_str()),
+        ("case", "A", "a"),
+    ] {
+        home.write(name, stands);
+        let delivered = home.deliver(vec![home.file(name, brought)], false);
+        assert_eq!(delivered.aside.len(), 1, "{name}");
+        assert_eq!(home.read(name), stands);
+        assert_eq!(home.read(&with_job(name, "")), brought);
+    }
+    // Neither is another kind, nor one that is not zero where zeros are brought.
+    symlink("case", home.path("link")).unwrap();
+    let delivered = home.deliver(vec![home.file("link", "A"), to("case", "A")], false);
+    assert_eq!(delivered.aside.len(), 2);
+    let sparse = fs::File::create(home.path("sparse")).unwrap();
+    sparse.set_len(4 << 20).unwrap();
+    sparse.write_all_at(b"1", (4 << 20) - 1).unwrap();
+    let segments = vec![SegmentRef::zero(4 << 20)];
+    let zeros = || {
+        let segments = segments.clone();
+        entry(
+            "sparse",
+            0o644,
+            EntryKind::File {
+                len: 4 << 20,
+                segments,
+            },
+        )
+    };
+    assert_eq!(home.deliver(vec![zeros()], false).aside.len(), 1);
+    sparse.write_all_at(&[0], (4 << 20) - 1).unwrap();
+    assert_eq!(home.deliver(vec![zeros()], false).stored.len(), 1);
+}
+
+#[test]
+fn each_result_that_differs_has_its_own_name_beside() {
+    let home = Home::new();
+    home.write("f.png", "mine");
+    for text in ["one", "two", "one", "three"] {
+        home.deliver(vec![home.file("f.png", text)], false)
+            .complete()
+            .unwrap();
+    }
+    assert_eq!(home.read("f.png"), "mine");
+    let beside = |number: &str| home.read(&with_job("f", &format!("{number}.png")));
+    assert_eq!(
+        [beside(""), beside(".2"), beside(".3")],
+        ["one", "two", "three"]
+    );
+    assert_eq!(home.names().len(), 4);
+}
+
+#[test]
+fn a_later_step_replaces_what_an_earlier_one_brought_and_nothing_else() {
+    let home = Home::new();
+    home.deliver(
+        vec![home.file("a", "noisy"), home.file("b", "noisy")],
+        false,
+    );
+    // By now the client has one of its own there.
+    home.write("b", "mine");
+    let results = || {
+        vec![Manifest {
+            job: job(),
+            kind: ManifestKind::Inputs,
+            trees: vec![tree(vec![home.file("a", "noisy"), home.file("b", "noisy")])],
+        }]
+    };
+    let clean = vec![home.file("a", "clean"), home.file("b", "clean")];
+    let delivered = home.deliver_after(&Earlier::new(results), clean, false);
+    assert_eq!(delivered.stored, [home.path("a")]);
+    assert_eq!(
+        (home.read("a"), home.read("b")),
+        ("clean".to_owned(), "mine".to_owned())
+    );
+    assert_eq!(home.read(&with_job("b", "")), "clean");
+    assert_eq!(home.names().len(), 3, "no name is left over");
 }

@@ -182,7 +182,7 @@ async fn settle(desk: &Desk, node: &NodeName, ended: Ended, now: u64) -> Result<
             return Ok(refused(failure.message()));
         }
         desk.ledger
-            .add_errand(super::super::errand::RESULT, &session.to_string(), job, now)
+            .add_errand(crate::site::errand::RESULT, &session.to_string(), job, now)
             .await
             .or_fail(Kind::Environment)?;
     }

@@ -80,8 +80,11 @@ impl SealedLog {
             .send(cause);
     }
 
-    fn append(&self, access: &Access) -> Option<()> {
-        let plain = zeroize::Zeroizing::new(postcard::to_stdvec(access).ok()?);
+    /// Appends a record, or answers what the session's end is put down to: that it has filled the log, or that the log fails.
+    fn append(&self, access: &Access) -> Result<(), Cause> {
+        let lost = || Cause::AuditLost;
+        let plain = postcard::to_stdvec(access).map_err(|_| lost())?;
+        let plain = zeroize::Zeroizing::new(plain);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let index = state.next;
         let Some(room) = state.room.checked_sub(plain.len() as u64) else {
@@ -90,10 +93,10 @@ impl SealedLog {
                 records = index,
                 "the session fills the audit log; it is ended"
             );
-            return None;
+            return Err(Cause::Flooded);
         };
         state.room = room;
-        let bytes = state.key.seal(index, &plain).ok()?;
+        let bytes = state.key.seal(index, &plain).map_err(|_| lost())?;
         // Once taken, an index is never used again, whether or not the record arrives.
         state.next += 1;
         state
@@ -103,14 +106,14 @@ impl SealedLog {
                 index,
                 bytes,
             })
-            .ok()
+            .map_err(|_| lost())
     }
 }
 
 impl Log for SealedLog {
     fn record(&self, access: Access) -> Result<(), Lost> {
-        self.append(&access).ok_or_else(|| {
-            self.tell(Cause::AuditLost);
+        self.append(&access).map_err(|cause| {
+            self.tell(cause);
             Lost
         })
     }
@@ -145,6 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_fails_is_not_the_sessions_doing() {
+        let (ours, writer) = Channel::pair().unwrap();
+        drop(writer);
+        let session = SessionId::from_random([1; 10]);
+        let key = JobKey::generate(&SystemRandom::new())
+            .unwrap()
+            .audit_key(session);
+        let (tell, told) = mpsc::channel();
+        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, session, tell);
+        assert!(log.record(access(100)).is_err());
+        assert_eq!(told.try_recv(), Ok(Cause::AuditLost));
+    }
+
+    #[test]
     fn a_session_that_fills_the_log_is_ended() {
         let (ours, writer) = Channel::pair().unwrap();
         let drain = std::thread::spawn(move || {
@@ -167,7 +184,7 @@ mod tests {
             assert!(told.try_recv().is_err());
         }
         assert!((7..10).contains(&recorded), "{recorded}");
-        assert_eq!(told.try_recv(), Ok(Cause::AuditLost));
+        assert_eq!(told.try_recv(), Ok(Cause::Flooded));
         // Once lost, a smaller record does not slip in behind it unseen.
         assert!(log.record(access(500)).is_err());
         drop(log);

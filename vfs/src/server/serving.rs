@@ -5,7 +5,6 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     sync::{Arc, mpsc},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -15,11 +14,12 @@ use safelight_policies::{
     central::Judge,
     event::{Access, Op, Verdict},
     id::ObjectId,
+    path::CentralPath,
 };
 use safelight_seal::{
     blob::Purpose,
     job_key::JobKey,
-    manifest::{Kind, Manifest, Tree as ManifestTree},
+    manifest::{Entry, Kind, Manifest, Tree as ManifestTree},
     random::Random,
     working::WorkingKey,
 };
@@ -28,7 +28,7 @@ use super::{Error, SealedLog};
 use crate::{
     area::Area,
     commit,
-    console::{Kept, carry},
+    console::{Console, Kept},
     content::Store,
     fuse,
     log::Log,
@@ -49,15 +49,14 @@ pub(super) struct Serving {
     clock: Clock,
     ends: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
     started: usize,
-    output: Arc<Kept>,
-    carriers: Vec<JoinHandle<()>>,
+    output: Arc<Console>,
 }
 
 impl Serving {
-    /// Builds the views. Nothing is mounted yet.
+    /// Builds the views of the layers, of which the lowest are the inputs. Nothing is mounted yet.
     pub(super) fn prepare(
         order: &Order,
-        inputs: Manifest,
+        layers: &[Manifest],
         area: Area,
         attempt: &Area,
         log: Arc<SealedLog>,
@@ -72,11 +71,7 @@ impl Serving {
         let store = Arc::new(Store::new(Segments::new(area), Some(upper)));
         let mut views = Vec::new();
         for central in &order.central {
-            let tree = inputs
-                .trees
-                .iter()
-                .find(|tree| tree.path == central.path)
-                .ok_or(Error::DoesNotFit)?;
+            let trees = entries(layers, &central.path)?;
             let setup = Setup {
                 central: central.path.clone(),
                 judge: Judge::for_grant(central)?,
@@ -84,10 +79,10 @@ impl Serving {
                 owner: order.owner,
                 clock,
             };
-            let view = View::of_layers(setup, &[&tree.entries], store.clone(), log.clone())?;
+            let view = View::of_layers(setup, &trees, store.clone(), log.clone())?;
             views.push(Arc::new(view));
         }
-        let output = Arc::new(Kept::new(store.clone(), order.output));
+        let output = Arc::new(Console::new(Kept::new(store.clone(), order.output)));
         Ok(Self {
             views,
             store,
@@ -96,7 +91,6 @@ impl Serving {
             ends: Some(mpsc::channel()),
             started: 0,
             output,
-            carriers: Vec::new(),
         })
     }
 
@@ -137,9 +131,9 @@ impl Serving {
         for to in shown {
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
                 .map_err(|errno| failed("make a pipe")(errno.into()))?;
-            let carrier = carry(File::from(read), File::from(to), self.output.clone())
+            self.output
+                .carry(File::from(read), File::from(to))
                 .map_err(failed("carry the output"))?;
-            self.carriers.push(carrier);
             ends.push(write);
         }
         let mut env: Vec<(Vec<u8>, Vec<u8>)> = order
@@ -158,6 +152,7 @@ impl Serving {
             command: task.command.clone(),
             directory: task.directory.clone(),
             env,
+            files: task.files.clone(),
         };
         launcher.send_with(&run, &[ends[0].as_fd(), ends[1].as_fd()])?;
         Ok(())
@@ -188,9 +183,7 @@ impl Serving {
                 ended.recv_timeout(wait).map_err(|_| Error::StillInUse)?;
             }
         }
-        for carrier in self.carriers.drain(..) {
-            carrier.join().map_err(|_| Error::StillInUse)?;
-        }
+        self.output.finish();
         for view in &self.views {
             view.close_all();
         }
@@ -263,6 +256,17 @@ impl Serving {
         to.put(sealed.log, &log)?;
         Ok(sealed)
     }
+}
+
+/// What each layer has at a central path, lowest first. The inputs must have something, and an empty directory is enough; a task that was
+/// given fewer central paths has nothing at the others.
+fn entries<'a>(layers: &'a [Manifest], at: &CentralPath) -> Result<Vec<&'a [Entry]>, Error> {
+    let tree = |layer: &'a Manifest| layer.trees.iter().find(|tree| tree.path == *at);
+    if layers.first().and_then(tree).is_none() {
+        return Err(Error::DoesNotFit);
+    }
+    let trees = layers.iter().filter_map(tree);
+    Ok(trees.map(|tree| tree.entries.as_slice()).collect())
 }
 
 fn has_output(view: &View, path: &[u8]) -> bool {

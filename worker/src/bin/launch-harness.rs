@@ -1,7 +1,8 @@
 //! The worker's hidden commands, and a small agent that plays both ends of a session: for tests and benchmarks of the sandbox without the
 //! rest of Safelight. Its view server answers every request of the kernel with "no such file".
 //!
-//! `launch-harness agent [--policy FILE] [--user root|own] [--view PATH]... [--report FILE] [--wall MS] [--no-groups] -- CMD ARG...`
+//! `launch-harness agent [--policy FILE] [--user root|own] [--view PATH]... [--report FILE] [--wall MS] [--no-groups]
+//! [--file NAME TEXT]... [--runnable NAME TEXT]... -- CMD ARG...`
 
 use std::{
     env,
@@ -23,7 +24,7 @@ use safelight_policies::{
     id::{PolicyName, SessionId},
     path::CentralPath,
 };
-use safelight_vfs::session::{FromLauncher, ToLauncher};
+use safelight_vfs::session::{FromLauncher, SessionFile, ToLauncher};
 use safelight_worker::{
     HostFacts, Identity, LaunchIo, Plan, cgroup::Groups, spawn, supervise::Watch,
 };
@@ -66,6 +67,7 @@ struct Agent {
     report: Option<PathBuf>,
     wall: Option<Duration>,
     no_groups: bool,
+    files: Vec<SessionFile>,
     command: Vec<String>,
 }
 
@@ -81,6 +83,11 @@ impl Agent {
                 "--report" => agent.report = Some(value()?.into()),
                 "--wall" => agent.wall = Some(Duration::from_millis(value()?.parse()?)),
                 "--no-groups" => agent.no_groups = true,
+                "--file" | "--runnable" => agent.files.push(SessionFile {
+                    name: value()?.into_bytes(),
+                    bytes: value()?.into_bytes(),
+                    runnable: argument == "--runnable",
+                }),
                 "--" => break,
                 other => return Err(format!("unknown option {other}").into()),
             }
@@ -93,10 +100,16 @@ impl Agent {
         let (plan, env) = self.plan()?;
         let (ours, view) = Channel::pair()?;
         let (lifeline, server_end) = Channel::pair()?;
-        let (views, command) = (self.views.len(), self.command);
+        let views = self.views.len();
+        let run = ToLauncher::Run {
+            command: self.command.into_iter().map(String::into_bytes).collect(),
+            directory: b"/tmp".to_vec(),
+            env,
+            files: self.files,
+        };
         let server = thread::spawn(move || -> Outcome<()> {
             let _lifeline = server_end;
-            serve(&ours, views, command, env)
+            serve(&ours, views, &run)
         });
         let groups = if self.no_groups {
             Groups::none("not asked for")
@@ -183,12 +196,7 @@ fn random() -> Outcome<[u8; 10]> {
 }
 
 /// The view server's side: takes the mounts, answers the kernel, and names the command. The job's output is our own.
-fn serve(
-    launcher: &Channel,
-    views: usize,
-    command: Vec<String>,
-    env: Vec<(Vec<u8>, Vec<u8>)>,
-) -> Outcome<()> {
+fn serve(launcher: &Channel, views: usize, run: &ToLauncher) -> Outcome<()> {
     let mounts = launcher.expect::<FromLauncher>()?;
     if mounts.descriptors.len() != views {
         return Err("wrong number of views".into());
@@ -198,15 +206,7 @@ fn serve(
         .into_iter()
         .map(|device| thread::spawn(move || answer(&device)))
         .collect();
-    let run = ToLauncher::Run {
-        command: command.into_iter().map(String::into_bytes).collect(),
-        directory: b"/tmp".to_vec(),
-        env,
-    };
-    launcher.send_with(
-        &run,
-        &[std::io::stdout().as_fd(), std::io::stderr().as_fd()],
-    )?;
+    launcher.send_with(run, &[std::io::stdout().as_fd(), std::io::stderr().as_fd()])?;
     for kernel in kernels {
         let _ = kernel.join();
     }

@@ -1,0 +1,220 @@
+//! `safelight site`: making a site, making it known to another, serving it, asking how it is.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use safelight_policies::id::SiteName;
+use safelight_scheduler::Queue;
+
+use crate::{
+    cli::StateArgs,
+    failure::Failure,
+    process,
+    records::{Line, utc},
+    run::Books,
+    site::{self, Card, Config, Peer, Role, Status},
+    state::State,
+    terminal::{print, print_json, say, shown},
+};
+
+/// What is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SiteCommand {
+    /// Make a state directory a site's: keys, a card for other sites and nodes, a configuration
+    ///
+    /// A local site is a client's own: jobs are submitted there, rendered there or sent away. A remote site renders for others.
+    Init(InitArgs),
+    /// Trust another site, after its fingerprint was compared, and agree on the hot folders in between
+    Enroll(EnrollArgs),
+    /// Trust another site no longer: its letters are refused and no key is released for its jobs
+    Revoke(RevokeArgs),
+    /// Serve the site: queues, nodes, hot folders. `safelight serve` is the same
+    Serve(ServeArgs),
+    /// Show how the site is: queues, links to other sites, what goes wrong
+    Status(StatusArgs),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// What the site is called, here and in job descriptions
+    #[arg(long)]
+    name: SiteName,
+    /// What it does
+    #[arg(long, value_enum)]
+    role: Role,
+    /// Where its nodes reach it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7300")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Arguments of `enroll`.
+#[derive(Debug, Args)]
+pub(crate) struct EnrollArgs {
+    /// The other site's card
+    #[arg(value_name = "CARD")]
+    card: PathBuf,
+    /// The hot folder that this site writes for it
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The hot folder that this site reads from it; may be the same
+    #[arg(long = "in", value_name = "DIR")]
+    r#in: PathBuf,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// The other site
+    name: SiteName,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Does what was asked.
+pub(crate) fn run(command: SiteCommand) -> Result<ExitCode, Failure> {
+    let done = |outcome: Result<(), Failure>| outcome.map(|()| ExitCode::SUCCESS);
+    match command {
+        SiteCommand::Init(arguments) => done(init(arguments)),
+        SiteCommand::Enroll(arguments) => done(enroll(arguments)),
+        SiteCommand::Revoke(arguments) => done(revoke(&arguments)),
+        SiteCommand::Serve(arguments) => done(serve(&arguments)),
+        SiteCommand::Status(arguments) => done(status(&arguments)),
+    }
+}
+
+fn init(arguments: InitArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    let card = site::init(&state, arguments.name, arguments.role, arguments.listen)?;
+    let path = Card::path(&state);
+    print(format!(
+        "{}  {}",
+        card.letters.fingerprint(),
+        path.display()
+    ))?;
+    say(format!(
+        "{} is a site now. Its card is for other sites and for its nodes; let people compare the fingerprint.",
+        card.site
+    ));
+    say(
+        "next: safelight site enroll CARD --out DIR --in DIR, safelight node join, safelight serve",
+    );
+    Ok(())
+}
+
+fn enroll(arguments: EnrollArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    let card = Card::read(&arguments.card)?;
+    let (name, fingerprint) = (card.site.clone(), card.letters.fingerprint());
+    site::enroll(&state, card, arguments.out, arguments.r#in)?;
+    print(format!("{fingerprint}  {name}"))?;
+    say(format!(
+        "{name} is trusted from now on. Compare the fingerprint with the one that its people see; if it differs: safelight site revoke {name}"
+    ));
+    say("a site that is being served takes it up when it is started again");
+    Ok(())
+}
+
+fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    site::revoke(&state, &arguments.name)?;
+    say(format!(
+        "{} is trusted no longer; a site that is being served must be started again",
+        arguments.name
+    ));
+    Ok(())
+}
+
+/// Serves the site until somebody asks it to end.
+pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
+    site::serve(&State::open(arguments.state.state.as_deref())?)
+}
+
+fn status(arguments: &StatusArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    let config = Config::read(&state)?;
+    let books = Books::open(&state)?;
+    let now = process::now_seconds();
+    let said = Status::read(&state)?;
+    // A site that is served says so every few seconds.
+    let lives = said.as_ref().is_some_and(|said| now < said.at + 30);
+    let mut line = Line::default()
+        .with("site", config.name.to_string())
+        .with("role", format!("{:?}", config.role).to_lowercase())
+        .with("listen", config.listen.to_string())
+        .with("served", lives)
+        .with("last_heard", said.as_ref().map(|said| utc(said.at)));
+    for queue in [Queue::New, Queue::Outsourced, Queue::Active] {
+        let jobs = books.wait(books.ledger().queue(queue))?.len();
+        line = line.with(queue.as_str(), jobs as u64);
+    }
+    let slots = books.wait(books.ledger().slots(now))?;
+    let free = slots
+        .iter()
+        .filter(|slot| slot.unavailable.is_none())
+        .count();
+    line = line
+        .with("slots", slots.len() as u64)
+        .with("slots_free", free as u64);
+    let peers = Peer::all(&state)?;
+    let said = said.unwrap_or_default();
+    if arguments.json {
+        let peers: Vec<_> = peers
+            .iter()
+            .map(|peer| peer.card.site.to_string())
+            .collect();
+        let links = serde_json::to_value(&said.links).unwrap_or_default();
+        let troubles: Vec<_> = said.troubles.iter().cloned().collect();
+        return print_json(
+            &line
+                .with("peers", peers)
+                .with("links", links)
+                .with("troubles", troubles),
+        );
+    }
+    for (name, value) in line.fields(0).filter(|(_, value)| !value.is_null()) {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        print(format!("{name:<11}  {text}"))?;
+    }
+    for peer in &peers {
+        let name = peer.card.site.to_string();
+        let link = said.links.get(&name).cloned().unwrap_or_default();
+        print(format!(
+            "{name:<11}  {} letters came, {} wait, {} are on their way",
+            link.accepted,
+            link.waiting.len(),
+            link.going
+        ))?;
+        let wrong = link.stopped.iter().chain(&link.alarms).chain(&link.waiting);
+        for what in wrong.chain(&link.refused) {
+            print(format!("{:<11}  {}", "", shown(what.as_bytes())))?;
+        }
+    }
+    for trouble in &said.troubles {
+        print(format!("trouble      {}", shown(trouble.as_bytes())))?;
+    }
+    Ok(())
+}

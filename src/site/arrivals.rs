@@ -1,0 +1,208 @@
+//! What a letter means, kept in the same breath as the letter.
+//!
+//! Everything here may happen twice: after a crash a letter that was kept but not noted is read again. Files are written first, the
+//! ledger's row last.
+
+use safelight_bundle::{
+    Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Outcome, PrekeyBatch, Receipt,
+    ResultNotice, window::Row,
+};
+use safelight_policies::id::{JobId, VerifyKey};
+use safelight_scheduler::{Received, Report, Terms};
+use serde::{Deserialize, Serialize};
+
+use super::{card::Peer, errand};
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs::{self, Left},
+    run::Books,
+    state::State,
+};
+
+/// How a job ended at another site, as home keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EndedThere {
+    pub(super) outcome: Outcome,
+    /// How many results there are.
+    pub(super) results: u64,
+}
+
+impl EndedThere {
+    fn path(state: &State, job: JobId) -> Result<std::path::PathBuf, Failure> {
+        Ok(state.job(job)?.join("ended.json"))
+    }
+
+    /// What the other site said of a job's end, if it did.
+    pub(super) fn of(state: &State, job: JobId) -> Result<Option<Self>, Failure> {
+        let path = Self::path(state, job)?;
+        if !path.exists() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&jobs::read(&path)?)
+            .map(Some)
+            .or_fail(Kind::Internal)
+    }
+}
+
+/// Where letters of one peer arrive.
+pub(super) struct Arrivals<'a> {
+    pub(super) state: &'a State,
+    pub(super) books: &'a Books,
+    pub(super) peer: &'a Peer,
+    pub(super) now: u64,
+    /// Receipts among them: acted upon after the folder was read.
+    pub(super) receipts: Vec<Receipt>,
+}
+
+impl Arrivals<'_> {
+    /// Keeps a letter's row and what it means.
+    pub(super) fn keep(&mut self, row: &Row, delivery: Option<&Delivery>) -> Result<(), Failure> {
+        let ledger = self.books.ledger();
+        if let Some(Delivery {
+            opened,
+            envelope: Some((envelope, signed)),
+            ..
+        }) = delivery
+            && let AnyLetter::Job(letter) = &opened.letter
+            && self.job(letter, envelope, signed)?
+        {
+            let terms = Terms {
+                task_retries: envelope.outline.retries,
+                ..Terms::default()
+            };
+            let received = Received {
+                outline: &envelope.outline,
+                envelope: letter.envelope,
+                terms: &terms,
+            };
+            self.books
+                .wait(ledger.keep_letter(row, Some(received), self.now))?;
+            let (job, subject) = (letter.job, letter.job.to_string());
+            return self
+                .books
+                .wait(ledger.add_errand(errand::PREKEY, &subject, job, self.now));
+        }
+        match delivery.map(|delivery| &delivery.opened.letter) {
+            Some(AnyLetter::Result(letter)) => self.result(letter)?,
+            Some(AnyLetter::Ended(letter)) => self.ended(letter)?,
+            Some(AnyLetter::Cancel(letter)) => self.cancel(letter)?,
+            Some(AnyLetter::Prekeys(letter)) => self.prekeys(letter, &row.from)?,
+            Some(AnyLetter::Receipt(letter)) => self.receipts.push(letter.clone()),
+            Some(AnyLetter::Heartbeat(_) | AnyLetter::Job(_)) | None => {}
+        }
+        self.books.wait(ledger.keep_letter(row, None, self.now))
+    }
+
+    /// A job to render. Its envelope must speak for the client that this peer is, and its id must be new. Answers whether it is to be
+    /// received: what was received before is not, and what must not be has no effect.
+    fn job(
+        &self,
+        letter: &Announcement,
+        envelope: &Envelope,
+        signed: &[u8],
+    ) -> Result<bool, Failure> {
+        let (site, job) = (&self.peer.card.site, letter.job);
+        if Some(&envelope.outline.client) != self.peer.card.client.as_ref() {
+            tracing::warn!("{site} announces {job} in another client's name");
+            return Ok(false);
+        }
+        if let Ok(known) = self.books.wait(self.books.ledger().job(&job.to_string())) {
+            if known.envelope != letter.envelope {
+                tracing::warn!("{site} announces {job} again, as another job");
+            }
+            return Ok(false);
+        }
+        let directory = self.state.job(job)?;
+        jobs::write_private(&directory.join("envelope"), signed)?;
+        jobs::write_list(self.state, job, letter.load.list)?;
+        tracing::info!("{job} arrived from {site}");
+        Ok(true)
+    }
+
+    /// True if the job was sent to this peer, or came from it.
+    fn is_ours(&self, job: JobId) -> Result<bool, Failure> {
+        let Ok(entry) = self.books.wait(self.books.ledger().job(&job.to_string())) else {
+            return Ok(false);
+        };
+        if let Some(client) = &self.peer.card.client {
+            return Ok(entry.outline.client == *client);
+        }
+        let placed = self.books.wait(self.books.ledger().placement(job))?;
+        let there = safelight_scheduler::Target::There(self.peer.card.site.clone());
+        Ok(placed.is_some_and(|placement| placement.target == there))
+    }
+
+    fn result(&self, letter: &ResultNotice) -> Result<(), Failure> {
+        if !self.is_ours(letter.job)? {
+            tracing::warn!(
+                "{} sends a result of {}, which it was not given",
+                self.peer.card.site,
+                letter.job
+            );
+            return Ok(());
+        }
+        let left = Left {
+            task: letter.task,
+            manifest: letter.manifest,
+            log: letter.log,
+            session: letter.session,
+            attempt: letter.attempt,
+            fence: letter.fence,
+            cause: letter.cause.clone(),
+            files: 0,
+            bytes: letter.load.bytes,
+            audit: letter.audit.clone(),
+            list: Some(letter.load.list),
+            site: Some(self.peer.card.site.clone()),
+            at: letter.stamp.issued,
+        };
+        jobs::write_left(self.state, letter.job, &left)?;
+        let session = letter.session.to_string();
+        let add = self
+            .books
+            .ledger()
+            .add_errand(errand::DELIVER, &session, letter.job, self.now);
+        self.books.wait(add)
+    }
+
+    fn ended(&self, letter: &JobEnded) -> Result<(), Failure> {
+        if !self.is_ours(letter.job)? {
+            return Ok(());
+        }
+        let ended = EndedThere {
+            outcome: letter.outcome,
+            results: letter.results,
+        };
+        let bytes = serde_json::to_vec(&ended).or_fail(Kind::Internal)?;
+        jobs::write_private(&EndedThere::path(self.state, letter.job)?, &bytes)?;
+        let (job, subject) = (letter.job, letter.job.to_string());
+        let add = self
+            .books
+            .ledger()
+            .add_errand(errand::ENDED, &subject, job, self.now);
+        self.books.wait(add)
+    }
+
+    fn cancel(&self, letter: &Cancel) -> Result<(), Failure> {
+        if !self.is_ours(letter.job)? {
+            return Ok(());
+        }
+        let report = self
+            .books
+            .ledger()
+            .report(letter.job, Report::Canceled, self.now);
+        // A job that is over cannot be withdrawn, and that is no fault of the letter's.
+        self.books.wait(report).map(drop)
+    }
+
+    fn prekeys(&self, letter: &PrekeyBatch, site: &VerifyKey) -> Result<(), Failure> {
+        let mut prekeys = Vec::with_capacity(letter.prekeys.len());
+        for signed in &letter.prekeys {
+            let prekey: safelight_bundle::Prekey =
+                safelight_bundle::open(signed, site).or_fail(Kind::Denied)?;
+            prekeys.push((prekey.id, signed.clone()));
+        }
+        self.books
+            .wait(self.books.ledger().add_prekeys(site, &prekeys))
+    }
+}

@@ -1,0 +1,150 @@
+//! How a site is, for who asks: what its hot folders do, and what goes wrong. Kept in a file, which `site status` reads.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use safelight_bundle::{Alarm, Pushed, Report, Why};
+use safelight_policies::id::SiteName;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs,
+    state::State,
+};
+
+/// How old the file may get while nothing changes, in seconds: its age shows that the site lives.
+const FRESH: u64 = 5;
+
+/// How a link to another site is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkStatus {
+    /// When its folder was last read, in seconds since 1970.
+    pub(crate) read_at: u64,
+    /// Letters that were accepted since the site began.
+    pub(crate) accepted: u64,
+    /// Letters that came and wait, each with what for.
+    pub(crate) waiting: Vec<String>,
+    /// Letters of ours on their way.
+    pub(crate) going: usize,
+    /// What was refused since the site began: the last few.
+    pub(crate) refused: Vec<String>,
+    /// What somebody should look at.
+    pub(crate) alarms: Vec<String>,
+    /// Why the folder cannot be read or written.
+    pub(crate) stopped: Option<String>,
+}
+
+/// How a site is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The site's process.
+    pub(crate) pid: u32,
+    /// When this was written, in seconds since 1970.
+    pub(crate) at: u64,
+    /// Its links, by the other site's name.
+    pub(crate) links: BTreeMap<String, LinkStatus>,
+    /// What failed in the last turn.
+    pub(crate) troubles: BTreeSet<String>,
+}
+
+impl Status {
+    fn path(state: &State) -> PathBuf {
+        state.root().join("status.json")
+    }
+
+    /// What the site said last.
+    pub(crate) fn read(state: &State) -> Result<Option<Self>, Failure> {
+        let path = Self::path(state);
+        if !path.exists() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&jobs::read(&path)?)
+            .map(Some)
+            .or_fail(Kind::Internal)
+    }
+
+    /// A folder was read.
+    pub(super) fn scanned(&mut self, site: &SiteName, report: &Report, now: u64) {
+        let link = self.links.entry(site.to_string()).or_default();
+        link.read_at = now;
+        link.accepted += report.accepted;
+        link.waiting = report.waiting.iter().map(|it| waits(&it.why)).collect();
+        link.alarms = report.alarms.iter().map(alarm).collect();
+        link.stopped = report.stopped.as_ref().map(|error| said(error));
+        for refused in &report.refused {
+            let text = format!("{}", refused.refusal);
+            tracing::warn!("{site}: refused a letter: {text}");
+            link.refused.push(text);
+        }
+        let old = link.refused.len().saturating_sub(10);
+        link.refused.drain(..old);
+    }
+
+    /// A folder was written.
+    pub(super) fn pushed(&mut self, site: &SiteName, pushed: &Pushed, going: usize) {
+        let link = self.links.entry(site.to_string()).or_default();
+        link.going = going;
+        if let Some(error) = &pushed.stopped {
+            link.stopped = Some(said(error));
+        }
+        for lapsed in &pushed.lapsed {
+            tracing::error!("{site}: the letter {lapsed} ended without a receipt");
+        }
+    }
+
+    /// Writes down how the site is, and tells the operator what is new.
+    pub(super) fn report(&mut self, state: &State, troubles: Vec<String>, now: u64) {
+        let troubles: BTreeSet<String> = troubles.into_iter().collect();
+        for trouble in troubles.difference(&self.troubles) {
+            tracing::error!("{trouble}");
+        }
+        for over in self.troubles.difference(&troubles) {
+            tracing::info!("no more: {over}");
+        }
+        let changed = troubles != self.troubles;
+        self.troubles = troubles;
+        if !changed && now < self.at + FRESH {
+            return;
+        }
+        self.at = now;
+        self.pid = std::process::id();
+        let written = serde_json::to_vec_pretty(self)
+            .or_fail(Kind::Internal)
+            .and_then(|bytes| jobs::write_private(&Self::path(state), &bytes));
+        if let Err(failure) = written {
+            tracing::error!("{}", failure.message());
+        }
+    }
+}
+
+fn said(error: &dyn std::error::Error) -> String {
+    Failure::from_error(Kind::Environment, error).message()
+}
+
+fn waits(why: &Why) -> String {
+    match why {
+        Why::Blobs(count) => format!("at least {count} blobs are missing"),
+        Why::Room { needed, free } => format!("{needed} bytes are needed and {free} are free"),
+        Why::Later(later) => format!("{later:?}"),
+        Why::Unsettled(refusal) => format!("it is still arriving, or was changed: {refusal}"),
+        Why::Medium(error) => said(error),
+        Why::NoArea => "its sender has no area here".to_owned(),
+    }
+}
+
+fn alarm(alarm: &Alarm) -> String {
+    match alarm {
+        Alarm::Gap { numbers, since, .. } => format!(
+            "letters {} to {} are missing since {}",
+            numbers.start(),
+            numbers.end(),
+            crate::records::utc(*since)
+        ),
+        Alarm::Silent { since, .. } => {
+            format!("nothing was heard since {}", crate::records::utc(*since))
+        }
+    }
+}
