@@ -13,8 +13,11 @@ fn task(task: u64) -> TaskId {
     TaskId { step: 0, task }
 }
 
-/// What is shown, each with its time and task, and how it ended.
-fn shown(logs: &Logs<'_>) -> (Vec<(u64, Option<u64>, &'static str)>, Result<(), String>) {
+/// A record: its time, its task, and what it tells of.
+type Shown = (u64, Option<u64>, &'static str);
+
+/// What is shown, and how it ended.
+fn shown(logs: &Logs<'_>) -> (Vec<Shown>, Result<(), String>) {
     let mut all = Vec::new();
     let each = |record: OpenedRecord| {
         let of = record.task.map(|task| task.task);
