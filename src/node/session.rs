@@ -261,7 +261,7 @@ impl Session<'_> {
         match answer {
             Answer::Released { stanza } => Ok(stanza),
             Answer::Refused { reason } => Err(no_key(format!(
-                "the key warden refuses to release the job's key: {reason}"
+                "the site does not release the job's key: {reason}"
             ))),
             _ => Err(no_key("the site answered something else".to_owned())),
         }

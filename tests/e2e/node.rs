@@ -199,7 +199,18 @@ steps:
     #[track_caller]
     fn arrives(&self, tasks: usize) {
         let all = self.host.path("job/out/all");
-        wait("the result", || all.exists());
+        let said = |log| fs::read_to_string(self.host.path(log)).unwrap_or_default();
+        let deadline = Instant::now() + PATIENCE;
+        while !all.exists() {
+            let (node, site) = (said("node.log"), said("site.log"));
+            let listed = || self.site(&["job", "list"]);
+            assert!(
+                Instant::now() < deadline,
+                "no result\n--- node\n{node}\n--- site\n{site}\n--- jobs\n{}",
+                listed()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
         let expected = format!("{}\n", self.canary).repeat(tasks);
         wait("the whole result", || {
             fs::read_to_string(&all).is_ok_and(|text| text == expected)
