@@ -1,6 +1,7 @@
 //! What is kept of a job on this host besides its sealed objects, and how its parts are opened at home.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
@@ -114,27 +115,33 @@ pub(crate) fn left(state: &State, job: JobId, session: SessionId) -> Result<Opti
 
 /// What all sessions of a job left: by task, then by attempt.
 pub(crate) fn all_left(state: &State, job: JobId) -> Result<Vec<Left>, Failure> {
+    let files = left_files(state, job, "json")?;
+    let mut all = files
+        .iter()
+        .map(|path| parse_left(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    all.sort_by_key(|left| (left.task, left.attempt, left.fence));
+    Ok(all)
+}
+
+/// What is noted of a job's sessions in files of one kind. Beside them may be one that is being written.
+fn left_files(state: &State, job: JobId, kind: &str) -> Result<Vec<PathBuf>, Failure> {
     let directory = state.job(job)?.join("left");
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(cannot_read(&directory, &error)),
     };
-    let mut all = Vec::new();
+    let mut files = Vec::new();
     for entry in entries {
         let path = entry
             .map_err(|error| cannot_read(&directory, &error))?
             .path();
-        // Beside them may be one that is being written.
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            all.push(parse_left(&path)?);
+        if path.extension().is_some_and(|extension| extension == kind) {
+            files.push(path);
         }
     }
-    all.sort_by_key(|left| (left.task, left.attempt, left.fence));
-    Ok(all)
+    Ok(files)
 }
 
 fn parse_left(path: &Path) -> Result<Left, Failure> {
@@ -168,6 +175,13 @@ pub(crate) fn delivered(
     serde_json::from_slice(&read(&path)?)
         .map(Some)
         .map_err(|error| Failure::new(Kind::Internal, format!("{}: {error}", path.display())))
+}
+
+/// The sessions whose results are at home.
+pub(crate) fn all_delivered(state: &State, job: JobId) -> Result<BTreeSet<SessionId>, Failure> {
+    let files = left_files(state, job, "delivered")?;
+    let session = |path: PathBuf| path.file_stem()?.to_str()?.parse().ok();
+    Ok(files.into_iter().filter_map(session).collect())
 }
 
 fn delivered_path(state: &State, job: JobId, session: SessionId) -> Result<PathBuf, Failure> {

@@ -1,8 +1,8 @@
-//! A job as its client opens it at home: envelope, key, manifests, layers.
+//! A job as its client opens it at home: envelope, key, recipe, manifests, logs.
 
 use safelight_bundle::Envelope;
-use safelight_job::recipe::Recipe;
-use safelight_policies::id::{JobId, ObjectId};
+use safelight_job::{JobRecipe, Recipe, TaskCommand, expand};
+use safelight_policies::id::{JobId, ObjectId, TaskId};
 use safelight_seal::{
     blob::Purpose,
     job_key::JobKey,
@@ -22,6 +22,74 @@ pub(crate) struct OpenedJob {
     pub(crate) envelope: Envelope,
     pub(crate) key: JobKey,
     pub(crate) area: Area,
+}
+
+/// What was to be run, of either kind.
+pub(crate) enum OpenedRecipe {
+    /// A single command, which is its own step 0 and task 0.
+    Command(Recipe),
+    /// A job of steps and tasks.
+    Job(Box<JobRecipe>),
+}
+
+impl OpenedRecipe {
+    /// Reads a recipe, whichever kind it says it is.
+    fn decode(plain: &[u8]) -> Result<Self, expand::Error> {
+        match JobRecipe::decode(plain) {
+            Ok(recipe) => Ok(Self::Job(Box::new(recipe))),
+            Err(expand::Error::NotARecipe) => Recipe::decode(plain)
+                .map(Self::Command)
+                .map_err(|source| expand::Error::Recipe { source }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the client calls the job.
+    pub(crate) fn title(&self) -> &str {
+        match self {
+            Self::Command(recipe) => &recipe.title,
+            Self::Job(recipe) => recipe.title(),
+        }
+    }
+
+    /// What the client calls a step; a single command has no name of its own.
+    pub(crate) fn step(&self, step: u32) -> Option<&str> {
+        match self {
+            Self::Command(_) => None,
+            Self::Job(recipe) => recipe.step_name(step),
+        }
+    }
+
+    /// What makes a task another than those of its step: its parameters, as `Frame=12`. Empty if there is nothing to say.
+    pub(crate) fn parameters(&self, task: TaskId) -> String {
+        let Self::Job(recipe) = self else {
+            return String::new();
+        };
+        let values = recipe.values(task.step, task.task).unwrap_or_default();
+        let named: Vec<_> = values
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        named.join(" ")
+    }
+
+    /// What one task runs.
+    pub(crate) fn task(&self, task: TaskId) -> Result<TaskCommand, expand::Error> {
+        match self {
+            Self::Job(recipe) => recipe.task(task.step, task.task),
+            Self::Command(recipe) if task == (TaskId { step: 0, task: 0 }) => Ok(TaskCommand {
+                command: recipe.command.clone(),
+                directory: recipe.directory.clone(),
+                env: recipe.env.clone(),
+                expect: recipe.expect.clone(),
+                files: Vec::new(),
+            }),
+            Self::Command(_) => Err(expand::Error::NoTask {
+                step: task.step,
+                task: task.task,
+            }),
+        }
+    }
 }
 
 impl OpenedJob {
@@ -73,7 +141,7 @@ impl OpenedJob {
     }
 
     /// What was to be run.
-    pub(crate) fn recipe(&self) -> Result<Recipe, Failure> {
+    pub(crate) fn recipe(&self) -> Result<OpenedRecipe, Failure> {
         let sealed = self
             .area
             .read(self.envelope.recipe)
@@ -82,7 +150,7 @@ impl OpenedJob {
             .key
             .open_blob(Purpose::Recipe, self.job().as_bytes(), &sealed)
             .or_fail(Kind::Denied)?;
-        Recipe::decode(&plain).or_fail(Kind::Denied)
+        OpenedRecipe::decode(&plain).or_fail(Kind::Denied)
     }
 
     /// What an attempt wrote.
@@ -128,5 +196,82 @@ impl OpenedJob {
             .open_blob(Purpose::Home, self.job().as_bytes(), &sealed)
             .or_fail(Kind::Denied)?;
         postcard::from_bytes(&plain).or_fail(Kind::Internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safelight_job::{JobPlan, Source};
+    use safelight_policies::id::{ClientAlias, PolicyDigest};
+
+    use super::*;
+
+    const TEMPLATE: &str = r#"{
+        "specificationVersion": "jobtemplate-2023-09",
+        "name": "the dragon",
+        "steps": [{
+            "name": "render",
+            "parameterSpace": {"taskParameterDefinitions": [{"name": "Frame", "type": "INT", "range": "10-20"}]},
+            "script": {"actions": {"onRun": {"command": "draw", "args": ["{{Task.Param.Frame}}"]}}}
+        }]
+    }"#;
+
+    fn of_job() -> Vec<u8> {
+        let source = Source {
+            template: TEMPLATE,
+            directory: "/bundle",
+            parameter_values: None,
+            asset_references: None,
+            job: None,
+            overrides: &[],
+        };
+        let submission = safelight_job::Submission {
+            job: JobId::from_random([1; 10]),
+            client: ClientAlias::new("river").unwrap(),
+            policy: "generic".parse().unwrap(),
+            policy_digest: PolicyDigest([0; 32]),
+            wall: 60,
+            expires: 9,
+        };
+        let (_, recipe) = JobPlan::read(&source).unwrap().split(submission).unwrap();
+        recipe.encode().unwrap()
+    }
+
+    fn of_command() -> Vec<u8> {
+        let recipe = Recipe {
+            command: vec![b"povray".to_vec()],
+            directory: b"/mnt/c".to_vec(),
+            env: Default::default(),
+            expect: Vec::new(),
+            title: "one frame".to_owned(),
+        };
+        recipe.encode().unwrap()
+    }
+
+    #[test]
+    fn a_recipe_of_either_kind_is_understood() {
+        let first = TaskId { step: 0, task: 0 };
+        let third = TaskId { step: 0, task: 2 };
+        for (bytes, title, step, parameters, command, has_third) in [
+            (of_command(), "one frame", None, "", "povray", false),
+            (
+                of_job(),
+                "the dragon",
+                Some("render"),
+                "Frame=10",
+                "draw",
+                true,
+            ),
+        ] {
+            let recipe = OpenedRecipe::decode(&bytes).unwrap();
+            assert_eq!((recipe.title(), recipe.step(0)), (title, step));
+            assert_eq!(recipe.step(7), None);
+            assert_eq!(recipe.parameters(first), parameters);
+            let task = recipe.task(first).unwrap();
+            assert_eq!(task.command[0], command.as_bytes());
+            assert_eq!(recipe.task(third).is_ok(), has_third);
+            assert!(OpenedRecipe::decode(&bytes[..bytes.len() - 1]).is_err());
+        }
+        assert!(OpenedRecipe::decode(b"neither").is_err());
     }
 }

@@ -35,6 +35,6 @@ pub use pick::{Hold, SlotAnswer, StepAnswer, StepHold};
 pub use placement::{ClientProfile, Placement, Reason, Target, Wanted};
 pub use queue::{Queue, QueueEntry, QueueRule};
 pub use rules::Rules;
-pub use sqlite::{Ask, Errand, Given, Next, Reaped, Received, SqliteLedger, WhyNot};
+pub use sqlite::{Ask, Errand, Given, Next, Overview, Reaped, Received, SqliteLedger, WhyNot};
 pub use state::{MoveRefusal, Moved};
 pub use terms::Terms;

@@ -1,6 +1,6 @@
-//! `safelight audit`: what a job touched, and whether its log is as it was written.
+//! `safelight audit`: what a job touched, and whether its logs are as they were written.
 //!
-//! A log that is not whole is shown up to where it can be trusted, and the command fails.
+//! A log that is not whole is shown up to where it can be trusted, the others are shown all the same, and the command fails.
 
 mod rows;
 mod verify;
@@ -8,13 +8,16 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use safelight_policies::id::JobId;
+use safelight_policies::id::TaskId;
 
 use self::rows::{Denial, Filter, sentence};
-use super::chosen::ChosenJob;
+use super::chosen::{ChosenJob, ChosenTask};
 use crate::{
-    failure::{Failure, Kind},
-    records::{self, ACTIONS, Line, OpenedRecord, Paths},
+    failure::Failure,
+    opened::OpenedJob,
+    records::{self, ACTIONS, Line, Logs, OpenedRecord, Paths, Walked},
+    results,
+    state::State,
     terminal::{print, print_json, say, table},
 };
 
@@ -33,9 +36,9 @@ pub(crate) enum AuditCommand {
     Missing(AuditArgs),
     /// Check that nothing was changed, removed, moved or added
     ///
-    /// Follows the log's chain from the beginning, compares it with what the ledger noted of it, and opens every sealed record.
-    /// Ends with exit code 4 and names the records if something is wrong.
-    Verify(AuditArgs),
+    /// Follows each log's chain from the beginning, compares the job's own with what the ledger noted of it, and opens every sealed
+    /// record. Ends with exit code 4 and names the records if something is wrong.
+    Verify(VerifyArgs),
     /// Write all records as JSON lines, to standard output or to a file
     Export(ExportArgs),
 }
@@ -45,6 +48,8 @@ pub(crate) enum AuditCommand {
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     job: ChosenJob,
+    #[command(flatten)]
+    task: ChosenTask,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -63,11 +68,23 @@ pub(crate) struct ShowArgs {
     path: Option<String>,
 }
 
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    job: ChosenJob,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     job: ChosenJob,
+    #[command(flatten)]
+    task: ChosenTask,
     /// The file; it is made readable for you only, and replaced if it is there
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
@@ -85,48 +102,55 @@ pub(crate) fn run(command: AuditCommand) -> Result<(), Failure> {
     }
 }
 
-/// How a walk over a log ended.
-struct Walked {
-    job: JobId,
-    wrong: u64,
-    end: Result<(), Failure>,
+/// The job that is asked about, and the task.
+struct Asked {
+    state: State,
+    opened: OpenedJob,
+    task: Option<TaskId>,
 }
 
-/// Shows the records of a job to `each`, as far as the log can be trusted.
-fn walk(
-    chosen: &ChosenJob,
-    mut each: impl FnMut(&OpenedRecord) -> Result<(), Failure>,
-) -> Result<Walked, Failure> {
-    let (state, opened) = chosen.open()?;
-    let mut walked = Walked {
-        job: opened.job(),
-        wrong: 0,
-        end: Ok(()),
-    };
-    for record in records::records(&state, &opened)? {
-        match record {
-            Ok(record) => {
-                walked.wrong += u64::from(record.what.is_wrong());
-                each(&record)?;
-            }
-            Err(failure) => walked.end = Err(failure),
-        }
+impl Asked {
+    fn open(job: &ChosenJob, task: &ChosenTask) -> Result<Self, Failure> {
+        let (state, opened) = job.open()?;
+        let task = task.of(&opened.envelope.outline)?;
+        Ok(Self {
+            state,
+            opened,
+            task,
+        })
     }
-    Ok(walked)
-}
 
-impl Walked {
-    /// Says what the answer does not: that it is empty, or that the log is not whole.
-    fn conclude(self, found: usize, nothing: &str) -> Result<(), Failure> {
-        self.end?;
-        if self.wrong > 0 {
-            let (job, wrong) = (self.job, self.wrong);
-            let message = format!("{wrong} records of {job} are not as they were written");
-            let hint = format!("safelight audit verify {job}");
-            return Err(Failure::new(Kind::Denied, message).hint(hint));
-        }
+    fn logs(&self) -> Result<Logs<'_>, Failure> {
+        Ok(Logs::of(&self.state, &self.opened)?.only(self.task))
+    }
+
+    /// True if a record is about what is asked. One that is wrong could be about anything.
+    fn is_about(&self, record: &OpenedRecord) -> bool {
+        self.task.is_none() || record.task == self.task || record.what.is_wrong()
+    }
+
+    /// True if it helps to say which task it was.
+    fn names_tasks(&self) -> bool {
+        results::tasks(&self.opened.envelope.outline) > 1
+    }
+
+    /// What was done with each path.
+    fn paths(&self) -> Result<(Paths, Walked), Failure> {
+        let mut paths = Paths::default();
+        let walked = records::one_by_one(&self.logs()?, |record| {
+            if self.is_about(&record) {
+                paths.add(&record);
+            }
+            Ok(())
+        })?;
+        Ok((paths, walked))
+    }
+
+    /// Says what the answer does not: that it is empty, or that a log is not whole.
+    fn conclude(&self, walked: Walked, found: usize, nothing: &str) -> Result<(), Failure> {
+        walked.right()?;
         if found == 0 {
-            say(format!("{}: {nothing}", self.job));
+            say(format!("{}: {nothing}", self.opened.job()));
         }
         Ok(())
     }
@@ -134,87 +158,90 @@ impl Walked {
 
 fn show(arguments: &ShowArgs) -> Result<(), Failure> {
     let filter = Filter::new(&arguments.action, arguments.path.as_deref())?;
+    let about = &arguments.about;
+    let asked = Asked::open(&about.job, &about.task)?;
+    let keep = |record: &OpenedRecord| filter.keeps(&record.what) && asked.is_about(record);
+    let names_tasks = asked.names_tasks();
     let mut shown = 0;
-    let walked = walk(&arguments.about.job, |record| {
-        if !filter.keeps(&record.what) {
-            return Ok(());
-        }
+    let walked = records::in_order(&asked.logs()?, keep, |record| {
         shown += 1;
-        if arguments.about.json {
-            print_json(&Line::of(record))
+        if about.json {
+            print_json(&Line::of(&record))
         } else {
-            print(sentence(record))
+            print(sentence(&record, names_tasks))
         }
     })?;
-    walked.conclude(shown, "no such record")
+    asked.conclude(walked, shown, "no such record")
 }
 
 fn files(arguments: &AuditArgs) -> Result<(), Failure> {
-    let mut paths = Paths::default();
-    let walked = walk(&arguments.job, |record| {
-        paths.add(record);
-        Ok(())
-    })?;
+    let asked = Asked::open(&arguments.job, &arguments.task)?;
+    let names_tasks = asked.names_tasks();
+    let (paths, walked) = asked.paths()?;
     let rows = rows::files(&paths);
     if arguments.json {
-        rows.iter().try_for_each(|row| print_json(&row.line()))?;
+        rows.iter()
+            .try_for_each(|row| print_json(&row.line(names_tasks)))?;
     } else if !rows.is_empty() {
-        let cells: Vec<_> = rows.iter().map(rows::File::cells).collect();
-        table(&rows::File::HEAD, &cells)?;
+        let cells: Vec<_> = rows.iter().map(|row| row.cells(names_tasks)).collect();
+        table(&rows::File::head(names_tasks), &cells)?;
     }
-    walked.conclude(rows.len(), "the command touched no file of yours")
+    asked.conclude(walked, rows.len(), "the command touched no file of yours")
 }
 
 fn denied(arguments: &AuditArgs) -> Result<(), Failure> {
+    let asked = Asked::open(&arguments.job, &arguments.task)?;
+    let names_tasks = asked.names_tasks();
+    let keep = |record: &OpenedRecord| Denial::of(record).is_some() && asked.is_about(record);
     let mut denials = Vec::new();
-    let walked = walk(&arguments.job, |record| {
-        let Some(denial) = Denial::of(record) else {
-            return Ok(());
-        };
+    let walked = records::in_order(&asked.logs()?, keep, |record| {
         if arguments.json {
-            print_json(&Line::of(record))?;
+            print_json(&Line::of(&record))?;
         }
-        denials.push(denial.cells());
+        denials.extend(Denial::of(&record).map(|denial| denial.cells(names_tasks)));
         Ok(())
     })?;
     if !arguments.json && !denials.is_empty() {
-        table(&Denial::HEAD, &denials)?;
+        table(&Denial::head(names_tasks), &denials)?;
     }
-    walked.conclude(denials.len(), "nothing was denied")
+    asked.conclude(walked, denials.len(), "nothing was denied")
 }
 
 fn missing(arguments: &AuditArgs) -> Result<(), Failure> {
-    let mut paths = Paths::default();
-    let walked = walk(&arguments.job, |record| {
-        paths.add(record);
-        Ok(())
-    })?;
+    let asked = Asked::open(&arguments.job, &arguments.task)?;
+    let names_tasks = asked.names_tasks();
+    let (paths, walked) = asked.paths()?;
     let rows = rows::missing(&paths);
     if arguments.json {
-        rows.iter().try_for_each(|row| print_json(&row.line()))?;
+        rows.iter()
+            .try_for_each(|row| print_json(&row.line(names_tasks)))?;
     } else if !rows.is_empty() {
-        let cells: Vec<_> = rows.iter().map(rows::Missing::cells).collect();
-        table(&rows::Missing::HEAD, &cells)?;
+        let cells: Vec<_> = rows.iter().map(|row| row.cells(names_tasks)).collect();
+        table(&rows::Missing::head(names_tasks), &cells)?;
     }
-    walked.conclude(rows.len(), "nothing was missing")
+    asked.conclude(walked, rows.len(), "nothing was missing")
 }
 
 fn export(arguments: &ExportArgs) -> Result<(), Failure> {
+    let asked = Asked::open(&arguments.job, &arguments.task)?;
+    let (logs, keep) = (asked.logs()?, |record: &OpenedRecord| {
+        asked.is_about(record)
+    });
     let Some(path) = &arguments.to else {
-        let walked = walk(&arguments.job, |record| print_json(&Line::of(record)))?;
-        return walked.conclude(1, "");
+        let walked = records::in_order(&logs, keep, |record| print_json(&Line::of(&record)))?;
+        return walked.right();
     };
     let mut all = Vec::new();
-    let walked = walk(&arguments.job, |record| {
-        all.push(record.clone());
+    let walked = records::in_order(&logs, keep, |record| {
+        all.push(record);
         Ok(())
     })?;
     records::export(&all, path)?;
     say(format!(
         "{}: {} records in {}",
-        walked.job,
+        asked.opened.job(),
         all.len(),
         path.display()
     ));
-    walked.conclude(1, "")
+    walked.right()
 }

@@ -3,39 +3,34 @@
 //! The mount is served by a process of its own, so that the command returns; every access goes on the job's log as a debug access,
 //! before the answer, like the job's own.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, mpsc},
-};
+mod layers;
+mod serve;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use safelight_audit::{Recorder, Source};
 use safelight_channel::Channel;
-use safelight_policies::{
-    event::Control,
-    grant::{CentralGrant, CentralRule, CentralRules},
-    id::{JobId, SessionId},
-};
-use safelight_scheduler::AttemptState;
-use safelight_seal::{
-    manifest::{Entry, EntryKind},
-    random::{Random, SystemRandom},
-};
-use safelight_vfs::{content::Store, lower::Segments, server::sealed_log::SealedLog, view};
+use safelight_policies::id::{JobId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use super::view_ls;
+pub(crate) use self::serve::{ServeArgs, serve};
+use super::{
+    chosen::{self, ChosenTask},
+    view_ls,
+};
 use crate::{
     cli::StateArgs,
     failure::{Failure, Kind, OrFail},
-    jobs::{self, Left},
-    mounting,
-    opened::OpenedJob,
+    jobs::Left,
     process,
-    run::{AuditWriter, Books},
-    state::{LogOf, State},
+    results::{self, Wanted, task_name},
+    run::Books,
+    state::State,
     terminal,
 };
+
+/// How many sessions are told at a time: far less than a message holds.
+const AT_A_TIME: usize = 1000;
 
 /// Look at a job's files as the job saw them
 #[derive(Debug, Subcommand)]
@@ -51,11 +46,13 @@ pub(crate) enum ViewCommand {
 pub(crate) struct Which {
     /// The job: its id, the beginning of it, or `last`
     job: String,
-    /// With what this attempt wrote, failed ones too: a number or `last` [default: the one that was accepted]
+    #[command(flatten)]
+    task: ChosenTask,
+    /// With what this attempt wrote, failed ones too: a number or `last` [default: what was accepted]
     #[arg(long, value_name = "N")]
-    attempt: Option<String>,
+    attempt: Option<Wanted>,
     /// Only what the client sent in
-    #[arg(long, conflicts_with = "attempt")]
+    #[arg(long, conflicts_with_all = ["attempt", "task"])]
     inputs: bool,
     #[command(flatten)]
     state: StateArgs,
@@ -72,21 +69,16 @@ pub(crate) struct MountArgs {
     directory: PathBuf,
 }
 
-/// What the serving process is started with.
-#[derive(Debug, Args)]
-pub(crate) struct ServeArgs {
-    #[arg(long)]
-    job: JobId,
-    /// 0 for the inputs alone.
-    #[arg(long)]
-    attempt: u32,
-    #[arg(long)]
-    directory: PathBuf,
-    #[command(flatten)]
-    state: StateArgs,
+/// What the serving process is told by the command that started it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    /// Show also what these wrote, in order.
+    With(Vec<SessionId>),
+    /// That is all.
+    Mount,
 }
 
-/// What the serving process says to the command that started it.
+/// What the serving process says to it.
 #[derive(Debug, Serialize, Deserialize)]
 enum Said {
     Mounted,
@@ -102,11 +94,7 @@ pub(crate) fn run(command: ViewCommand) -> Result<(), Failure> {
 
 /// Starts the serving process and waits until the view stands.
 fn mount(arguments: &MountArgs) -> Result<(), Failure> {
-    let (state, job) = arguments.which.find()?;
-    let attempt = arguments
-        .which
-        .attempt(&state, job)?
-        .map_or(0, |left| left.attempt);
+    let chosen = arguments.which.find()?;
     let shown = &arguments.directory;
     let directory = std::fs::canonicalize(shown).map_err(|error| {
         Failure::new(
@@ -115,35 +103,22 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
         )
         .hint("make an empty directory first")
     })?;
-    let (job_text, attempt_text) = (job.to_string(), attempt.to_string());
-    let text = |path: &std::path::Path| {
+    let text = |path: &Path| {
         path.to_str()
             .map(str::to_owned)
             .ok_or_else(|| Failure::new(Kind::User, "the directory's name is not UTF-8"))
     };
-    let (directory_text, state_text) = (text(&directory)?, text(state.root())?);
-    let words = [
-        "--job",
-        &job_text,
-        "--attempt",
-        &attempt_text,
-        "--directory",
-        &directory_text,
-        "--state",
-        &state_text,
-    ];
+    let (directory, state) = (text(&directory)?, text(chosen.state.root())?);
+    let job = chosen.job.to_string();
+    let words = ["--job", &job, "--directory", &directory, "--state", &state];
     let server = process::start("__mount", &words, None, None)?;
-    match server
-        .channel
-        .expect::<Said>()
-        .or_fail(Kind::Internal)?
-        .message
-    {
+    tell(&server.channel, &chosen.written)?;
+    let said = server.channel.expect::<Said>().or_fail(Kind::Internal)?;
+    match said.message {
         Said::Mounted => {
-            let what = if attempt == 0 {
-                "its inputs".to_owned()
-            } else {
-                format!("its inputs and what attempt {attempt} wrote")
+            let what = match written_by(&chosen.written, chosen.many) {
+                Some(by) => format!("its inputs and what {by} wrote"),
+                None => "its inputs".to_owned(),
             };
             terminal::say(format!("{job}: {what}, read-only at {}", shown.display()));
             terminal::say(format!("unmount with: fusermount3 -u {}", shown.display()));
@@ -153,245 +128,101 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
     }
 }
 
+/// Tells the serving process what it shows. A job may have more results than a message holds.
+fn tell(server: &Channel, written: &[Left]) -> Result<(), Failure> {
+    for some in written.chunks(AT_A_TIME) {
+        let sessions = some.iter().map(|left| left.session).collect();
+        server.send(&Told::With(sessions)).or_fail(Kind::Internal)?;
+    }
+    server.send(&Told::Mount).or_fail(Kind::Internal)
+}
+
+/// Who wrote what is shown, in words; nobody if it is the inputs alone.
+fn written_by(written: &[Left], many: bool) -> Option<String> {
+    match written {
+        [] => None,
+        [one] if many => Some(format!(
+            "task {} in attempt {}",
+            task_name(one.task),
+            one.attempt
+        )),
+        [one] => Some(format!("attempt {}", one.attempt)),
+        all => Some(format!("{} tasks", all.len())),
+    }
+}
+
+/// A job and what is shown of it.
+pub(super) struct Shown {
+    pub(super) state: State,
+    pub(super) job: JobId,
+    /// What was written, in order; nothing for the inputs alone.
+    pub(super) written: Vec<Left>,
+    many: bool,
+}
+
 impl Which {
-    /// The job that is meant.
-    pub(super) fn find(&self) -> Result<(State, JobId), Failure> {
+    /// The job that is meant, and what of it.
+    pub(super) fn find(&self) -> Result<Shown, Failure> {
         let state = State::open(self.state.state.as_deref())?;
-        let job = Books::open(&state)?.find(&self.job)?;
-        Ok((state, job))
-    }
-
-    /// The attempt whose outputs are shown; `None` for the inputs alone.
-    pub(super) fn attempt(&self, state: &State, job: JobId) -> Result<Option<Left>, Failure> {
-        if self.inputs {
-            return Ok(None);
-        }
-        let wanted = self.attempt.as_deref();
-        for attempt in Books::open(state)?.attempts(job)?.iter().rev() {
-            let Some(left) = jobs::left(state, job, attempt.session)? else {
-                continue;
-            };
-            let fits = match wanted {
-                None => attempt.state == AttemptState::Committed,
-                Some("last") => true,
-                Some(number) => number.parse() == Ok(left.attempt),
-            };
-            if fits {
-                return Ok(Some(left));
-            }
-        }
-        match wanted {
-            None | Some("last") => Ok(None),
-            Some(number) => {
-                let failure =
-                    Failure::new(Kind::User, format!("{job} has no sealed attempt {number}"));
-                Err(failure.hint(format!("safelight job show {job}")))
-            }
-        }
-    }
-}
-
-/// The serving process: mounts, says so, and serves until the mount is gone.
-pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
-    let parent = Channel::to_parent().or_fail(Kind::Internal)?;
-    crate::run::stay_on_hang_up()?;
-    match stand(arguments) {
-        Ok(standing) => {
-            let _ = parent.send(&Said::Mounted);
-            drop(parent);
-            standing.serve()
-        }
-        Err(failure) => {
-            let _ = parent.send(&Said::Failed {
-                message: failure.message(),
-            });
-            Ok(())
-        }
-    }
-}
-
-/// A mounted view that is not served yet.
-struct Standing {
-    view: Arc<view::View>,
-    device: std::os::fd::OwnedFd,
-    directory: PathBuf,
-    audit: AuditWriter,
-    state: State,
-    job: JobId,
-    _trouble: mpsc::Receiver<safelight_policies::cause::Cause>,
-}
-
-fn stand(arguments: &ServeArgs) -> Result<Standing, Failure> {
-    safelight_seal::harden::harden().or_fail(Kind::Environment)?;
-    let state = State::open(arguments.state.state.as_deref())?;
-    let opened = OpenedJob::open(&state, arguments.job)?;
-    let layers = layers(&state, &opened, arguments.attempt)?;
-    let (audit, mut others) = AuditWriter::start(
-        &state,
-        (&opened.envelope.outline.client, opened.job(), LogOf::Job),
-        Source::Debug,
-        &[Source::Debug],
-    )?;
-    let how = if arguments.attempt == 0 {
-        "mount of the inputs".to_owned()
-    } else {
-        format!("mount as of attempt {}", arguments.attempt)
-    };
-    audit.note(Control::DebugAccess {
-        uid: nix::unistd::getuid().as_raw(),
-        how,
-    })?;
-    // No record, no view.
-    audit.sync()?;
-    let own = others
-        .pop()
-        .ok_or_else(|| Failure::new(Kind::Internal, "the audit writer has too few channels"))?;
-    let mut id = [0; 10];
-    SystemRandom::new().fill(&mut id).or_fail(Kind::Internal)?;
-    let session = SessionId::from_random(id);
-    let (tell, trouble) = mpsc::channel();
-    let log = Arc::new(SealedLog::new(
-        Recorder::new(own).or_fail(Kind::Environment)?,
-        opened.key.audit_key(session),
-        session,
-        tell,
-    ));
-    let store = Arc::new(Store::new(Segments::new(opened.area), None));
-    let references: Vec<&[Entry]> = layers.entries.iter().map(Vec::as_slice).collect();
-    let setup = view::Setup {
-        central: layers.central.path.clone(),
-        judge: safelight_policies::central::Judge::for_grant(&layers.central)
-            .or_fail(Kind::Internal)?,
-        writable: false,
-        owner: (
-            nix::unistd::getuid().as_raw(),
-            nix::unistd::getgid().as_raw(),
-        ),
-        clock: process::now,
-    };
-    let view = view::View::of_layers(setup, &references, store, log).map_err(|errno| {
-        Failure::new(Kind::Internal, format!("the layers do not merge: {errno}"))
-    })?;
-    let device = mounting::mount_at(&arguments.directory)?;
-    let directory = arguments.directory.clone();
-    Ok(Standing {
-        view: Arc::new(view),
-        device,
-        directory,
-        audit,
-        state,
-        job: arguments.job,
-        _trouble: trouble,
-    })
-}
-
-impl Standing {
-    fn serve(self) -> Result<(), Failure> {
-        let Self {
-            view,
-            device,
-            directory,
-            audit,
+        let books = Books::open(&state)?;
+        let job = books.find(&self.job)?;
+        let overview = books.wait(books.ledger().overview(job))?;
+        let task = self.task.of(&overview.job.outline)?;
+        let results = chosen::results(&state, job)?;
+        let chosen = match self.attempt {
+            _ if self.inputs => Vec::new(),
+            Some(number @ Wanted::Number(_)) => chosen::choose(&results, job, task, number)?,
+            Some(wanted) => results.choose(task, wanted),
+            None => results.choose(task, Wanted::Counting),
+        };
+        Ok(Shown {
+            written: chosen.into_iter().map(|it| it.left.clone()).collect(),
             state,
             job,
-            _trouble,
-        } = self;
-        let served = safelight_vfs::serve(view, device, 2);
-        mounting::unmount(&directory);
-        let checkpoint = audit.finish()?;
-        Books::open(&state)?.anchor(job, checkpoint)?;
-        served.or_fail(Kind::Environment)
-    }
-}
-
-/// The layers of what is shown, lowest first, and the grant that a person at home has: everything may be read.
-struct Layers {
-    central: CentralGrant,
-    entries: Vec<Vec<Entry>>,
-}
-
-fn layers(state: &State, opened: &OpenedJob, attempt: u32) -> Result<Layers, Failure> {
-    let mut manifests = vec![opened.inputs()?];
-    if attempt > 0 {
-        let mut all = jobs::all_left(state, opened.job())?.into_iter();
-        let left = all.find(|left| left.attempt == attempt);
-        let left = left
-            .ok_or_else(|| Failure::new(Kind::User, format!("attempt {attempt} left nothing")))?;
-        manifests.push(opened.results(&left)?);
-    }
-    let Some(first) = manifests[0].trees.first() else {
-        return Err(Failure::new(
-            Kind::User,
-            format!(
-                "{} had no central path: there is nothing to look at",
-                opened.job()
-            ),
-        ));
-    };
-    let rule = CentralRule {
-        glob: "**".to_owned(),
-        origin: "at home".to_owned(),
-    };
-    let rules = CentralRules {
-        read: vec![rule],
-        write: Vec::new(),
-        deny: Vec::new(),
-    };
-    let central = CentralGrant {
-        path: first.path.clone(),
-        write: false,
-        rules,
-    };
-    let single = manifests[0].trees.len() == 1;
-    let entries = manifests
-        .into_iter()
-        .map(|mut manifest| {
-            if single {
-                return manifest
-                    .trees
-                    .pop()
-                    .map(|tree| tree.entries)
-                    .unwrap_or_default();
-            }
-            manifest
-                .trees
-                .into_iter()
-                .flat_map(|tree| below(tree.path.as_str(), tree.entries))
-                .collect()
+            many: results::tasks(&overview.job.outline) > 1,
         })
-        .collect();
-    Ok(Layers { central, entries })
+    }
 }
 
-/// A tree moved below its own central path, with the directories above it.
-fn below(central: &str, entries: Vec<Entry>) -> Vec<Entry> {
-    let central = central.trim_start_matches('/').as_bytes();
-    let above = central
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'/')
-        .map(|(slash, _)| central[..slash].to_vec());
-    let directory = |path: Vec<u8>| Entry {
-        path,
-        kind: EntryKind::Directory { opaque: false },
-        mode: 0o755,
-        mtime_ns: 0,
-        xattrs: Vec::new(),
-    };
-    let mut moved: Vec<Entry> = above.map(directory).collect();
-    let place = |path: &[u8]| {
-        if path.is_empty() {
-            central.to_vec()
-        } else {
-            [central, path].join(&b'/')
-        }
-    };
-    moved.extend(entries.into_iter().map(|mut entry| {
-        entry.path = place(&entry.path);
-        if let EntryKind::Link { to } = &mut entry.kind {
-            *to = place(to);
-        }
-        entry
-    }));
-    moved
+#[cfg(test)]
+mod tests {
+    use safelight_policies::cause::Cause;
+
+    use super::*;
+    use crate::results::tests::left;
+
+    #[test]
+    fn who_wrote_it_is_said_as_it_helps() {
+        let one = left((0, 12), 2, 1, Cause::Exited { code: 0 });
+        let by = |written: &[Left], many| written_by(written, many);
+        assert_eq!(by(&[], true), None);
+        let of_one = by(std::slice::from_ref(&one), false);
+        assert_eq!(of_one.as_deref(), Some("attempt 2"));
+        let of_many = by(std::slice::from_ref(&one), true);
+        assert_eq!(of_many.as_deref(), Some("task 0/12 in attempt 2"));
+        let all = by(&[one.clone(), one], true);
+        assert_eq!(all.as_deref(), Some("2 tasks"));
+    }
+
+    /// More sessions than a message or a buffer holds, to a process that hears them only later.
+    #[test]
+    fn ten_thousand_sessions_are_told() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let one = left((0, 0), 1, 1, Cause::Exited { code: 0 });
+        let all: Vec<Left> = (0..10_000u32)
+            .map(|number| {
+                let mut id = [0; 10];
+                id[..4].copy_from_slice(&number.to_be_bytes());
+                Left {
+                    session: SessionId::from_random(id),
+                    ..one.clone()
+                }
+            })
+            .collect();
+        let expected: Vec<_> = all.iter().map(|left| left.session).collect();
+        let teller = std::thread::spawn(move || tell(&ours, &all).unwrap());
+        let heard = serve::hear(&theirs).unwrap();
+        teller.join().unwrap();
+        assert_eq!(heard, expected);
+    }
 }

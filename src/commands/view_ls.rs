@@ -33,19 +33,20 @@ struct Row {
 }
 
 pub(super) fn run(arguments: &LsArgs) -> Result<(), Failure> {
-    let (state, job) = arguments.which.find()?;
-    let opened = OpenedJob::open(&state, job)?;
+    let shown = arguments.which.find()?;
+    let state = &shown.state;
+    let opened = OpenedJob::open(state, shown.job)?;
     let (uid, how) = (nix::unistd::getuid().as_raw(), "ls".to_owned());
     records::note(
-        &state,
+        state,
         &opened,
         Source::Debug,
         Control::DebugAccess { uid, how },
     )?;
     let mut rows = BTreeMap::new();
     add(&mut rows, "sent", &opened.inputs()?);
-    if let Some(left) = arguments.which.attempt(&state, job)? {
-        add(&mut rows, "written", &opened.results(&left)?);
+    for left in &shown.written {
+        add(&mut rows, "written", &opened.results(left)?);
     }
     let wanted = arguments
         .path

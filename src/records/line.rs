@@ -2,102 +2,15 @@
 //!
 //! Names that are not UTF-8 stand twice: readable in `path`, exact in `path_hex`. Fields are append-only.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Write},
-    path::Path,
+use safelight_policies::{
+    event::{Access, Control, Op, Verdict},
+    id::SessionId,
 };
-
-use safelight_policies::event::{Access, Control, Op, Verdict};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{OpenedRecord, What, time::utc_exact};
-use crate::failure::{Failure, Kind, OrFail};
-
-/// Every action that a record can tell of, by name.
-pub(crate) const ACTIONS: [&str; 31] = [
-    "lookup",
-    "open-read",
-    "open-write",
-    "create",
-    "mkdir",
-    "symlink",
-    "link",
-    "rename",
-    "unlink",
-    "rmdir",
-    "setattr",
-    "xattr",
-    "list",
-    "close-read",
-    "close-write",
-    "mknod",
-    "exec",
-    "packed",
-    "leased",
-    "key-released",
-    "key-refused",
-    "started",
-    "ended",
-    "committed",
-    "set-apart",
-    "debug-access",
-    "delivered",
-    "recovered",
-    "hung-up",
-    "unreadable",
-    "out-of-turn",
-];
-
-/// The action that a record tells of.
-pub(crate) fn action(what: &What) -> &'static str {
-    match what {
-        What::Access { access, .. } => operation(access.op),
-        What::Control(control) => act(control),
-        What::Unreadable { .. } => "unreadable",
-        What::OutOfTurn { .. } => "out-of-turn",
-    }
-}
-
-fn operation(op: Op) -> &'static str {
-    match op {
-        Op::Lookup => "lookup",
-        Op::OpenRead => "open-read",
-        Op::OpenWrite => "open-write",
-        Op::Create => "create",
-        Op::Mkdir => "mkdir",
-        Op::Symlink => "symlink",
-        Op::Link => "link",
-        Op::Rename => "rename",
-        Op::Unlink => "unlink",
-        Op::Rmdir => "rmdir",
-        Op::Setattr => "setattr",
-        Op::Xattr => "xattr",
-        Op::List => "list",
-        Op::CloseRead => "close-read",
-        Op::CloseWrite => "close-write",
-        Op::Mknod => "mknod",
-        Op::Exec => "exec",
-    }
-}
-
-fn act(control: &Control) -> &'static str {
-    match control {
-        Control::Packed { .. } => "packed",
-        Control::Leased { .. } => "leased",
-        Control::KeyReleased { .. } => "key-released",
-        Control::KeyRefused { .. } => "key-refused",
-        Control::Started { .. } => "started",
-        Control::Ended { .. } => "ended",
-        Control::Committed { .. } => "committed",
-        Control::SetApart { .. } => "set-apart",
-        Control::DebugAccess { .. } => "debug-access",
-        Control::Delivered { .. } => "delivered",
-        Control::Recovered { .. } => "recovered",
-        Control::HungUp { .. } => "hung-up",
-    }
-}
+use super::{Name, OpenedRecord, What, action, time::utc_exact};
+use crate::results::task_name;
 
 /// A flat JSON object whose fields keep their order.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -131,7 +44,23 @@ impl Line {
                 line.put("expected", *expected);
             }
         }
+        line.place(record.log);
         line
+    }
+
+    /// Where the record stands, unless it is in the job's own log.
+    fn place(&mut self, log: Name) {
+        let Some(run) = log.run() else { return };
+        let kind = match log {
+            Name::Release(_) => "release",
+            _ => "session",
+        };
+        self.put("log", kind);
+        self.put("log_session", run.session.to_string());
+        if let Some((task, attempt)) = run.of {
+            self.put("task", task_name(task));
+            self.put("task_attempt", attempt);
+        }
     }
 
     /// The line with one more field.
@@ -181,7 +110,7 @@ impl Line {
     }
 
     fn control(&mut self, control: &Control) {
-        if let Some(session) = session(control) {
+        if let Some(session) = session_of(control) {
             self.put("session", session.to_string());
         }
         match control {
@@ -251,7 +180,17 @@ fn verdict(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn session(control: &Control) -> Option<safelight_policies::id::SessionId> {
+/// The session that a record names.
+pub(super) fn session(what: &What) -> Option<SessionId> {
+    match what {
+        What::Control(control) => session_of(control),
+        What::Access { session, .. }
+        | What::Unreadable { session, .. }
+        | What::OutOfTurn { session, .. } => Some(*session),
+    }
+}
+
+fn session_of(control: &Control) -> Option<SessionId> {
     match control {
         Control::Leased { session, .. }
         | Control::KeyReleased { session, .. }
@@ -268,42 +207,8 @@ fn session(control: &Control) -> Option<safelight_policies::id::SessionId> {
     }
 }
 
-/// Writes records to a file as JSON lines: whole or not at all, durable, for its owner only. Replaces a file of that name, nothing else.
-pub(crate) fn export(records: &[OpenedRecord], path: &Path) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        let message = format!("cannot write {}: {error}", path.display());
-        Failure::new(Kind::Environment, message)
-    };
-    // Renaming over a device or a link would take it away from everyone.
-    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
-        let message = format!("{} is there and is not a regular file", path.display());
-        return Err(Failure::new(Kind::User, message));
-    }
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // A temporary file is made with mode 0600.
-    let file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    let mut out = BufWriter::new(file);
-    for record in records {
-        serde_json::to_writer(&mut out, &Line::of(record)).or_fail(Kind::Environment)?;
-        out.write_all(b"\n").map_err(failed)?;
-    }
-    let file = out
-        .into_inner()
-        .map_err(|error| failed(error.into_error()))?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
-
     use safelight_policies::cause::Cause;
 
     use super::{super::samples::*, *};
@@ -367,58 +272,5 @@ mod tests {
         assert_eq!(value["path_hex"], "2f632fff0a");
         assert_eq!(value["to"], "/c/b");
         assert_eq!(value.get("to_hex"), None);
-    }
-
-    #[test]
-    fn actions_are_named_as_in_the_format() {
-        let mut names = Vec::new();
-        for number in 0..=u8::MAX {
-            let Ok(op) = postcard::from_bytes::<Op>(&[number]) else {
-                break;
-            };
-            assert_eq!(serde_json::to_value(op).unwrap(), operation(op));
-            names.push(operation(op));
-        }
-        for control in controls() {
-            let value = serde_json::to_value(&control).unwrap();
-            let name = value.as_object().unwrap().keys().next().unwrap().clone();
-            assert_eq!(name, act(&control));
-            names.push(act(&control));
-        }
-        assert!(names.len() > 25);
-        for name in names {
-            assert!(ACTIONS.contains(&name), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_export_is_one_line_for_each_record_and_private() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("out.jsonl");
-        export(&[read("/c/a"), read("/c/b\nc")], &path).unwrap();
-        export(&[read("/c/a"), read("/c/b\nc"), unreadable()], &path).unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().count(), 3);
-        for line in text.lines() {
-            serde_json::from_str::<Value>(line).unwrap();
-        }
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn an_export_takes_no_ones_place_but_a_files() {
-        let directory = tempfile::tempdir().unwrap();
-        let (target, link) = (
-            directory.path().join("target"),
-            directory.path().join("link"),
-        );
-        fs::write(&target, "x").unwrap();
-        symlink(&target, &link).unwrap();
-        for path in [link.as_path(), directory.path(), Path::new("/dev/null")] {
-            let failure = export(&[], path).err().unwrap().to_string();
-            assert!(failure.ends_with("is not a regular file"), "{failure}");
-        }
-        assert_eq!(fs::read_to_string(&target).unwrap(), "x");
     }
 }

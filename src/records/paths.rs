@@ -9,7 +9,10 @@ use std::{
 };
 
 use safelight_audit::Source;
-use safelight_policies::event::{Access, Op, Verdict};
+use safelight_policies::{
+    event::{Access, Op, Verdict},
+    id::TaskId,
+};
 use serde::Serialize;
 
 use super::{OpenedRecord, What};
@@ -43,6 +46,10 @@ pub(crate) struct Touched {
     pub(crate) times: Option<(u64, u64)>,
     /// The programs that named it, by the names they give themselves.
     pub(crate) programs: BTreeSet<String>,
+    /// How many tasks named it, if the records of each came together.
+    pub(crate) tasks: u64,
+    /// The last of them.
+    pub(crate) task: Option<TaskId>,
 }
 
 impl Touched {
@@ -64,7 +71,18 @@ impl Touched {
         self.writes > 0 || self.changes > 0
     }
 
-    fn name(&mut self, at_ns: u64, access: &Access) -> &mut Self {
+    fn name(
+        &mut self,
+        Seen {
+            at_ns,
+            task,
+            access,
+        }: Seen<'_>,
+    ) -> &mut Self {
+        if task.is_some() && self.task != task {
+            self.tasks += 1;
+            self.task = task;
+        }
         let (first, last) = self.times.unwrap_or((at_ns, at_ns));
         self.times = Some((first.min(at_ns), last.max(at_ns)));
         if !access.comm.is_empty() && !self.programs.contains(&access.comm) {
@@ -77,6 +95,14 @@ impl Touched {
         self.changes += 1;
         self.made = true;
     }
+}
+
+/// An access as a record tells it.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    at_ns: u64,
+    task: Option<TaskId>,
+    access: &'a Access,
 }
 
 /// Every path that a job named, sorted.
@@ -92,7 +118,11 @@ impl Paths {
     pub(crate) fn add(&mut self, record: &OpenedRecord) {
         match &record.what {
             What::Access { .. } if record.source == Source::Debug => {}
-            What::Access { access, .. } => self.access(record.at_ns, access),
+            What::Access { access, .. } => self.access(Seen {
+                at_ns: record.at_ns,
+                task: record.task,
+                access,
+            }),
             What::Control(_) => {}
             What::Unreadable { .. } | What::OutOfTurn { .. } => self.wrong += 1,
         }
@@ -105,16 +135,17 @@ impl Paths {
             .map(|(path, touched)| (path.as_slice(), touched))
     }
 
-    fn access(&mut self, at_ns: u64, access: &Access) {
+    fn access(&mut self, seen: Seen<'_>) {
+        let access = seen.access;
         // The session's own command is the system's, not a file of the client's.
         if access.op == Op::Exec {
             return;
         }
         if access.verdict == Verdict::Allowed {
-            self.allowed(at_ns, access);
+            self.allowed(seen);
             return;
         }
-        let path = self.at(at_ns, &access.path, access);
+        let path = self.at(&access.path, seen);
         match access.verdict {
             Verdict::Allowed => {}
             Verdict::Denied { .. } => path.denials += 1,
@@ -124,8 +155,9 @@ impl Paths {
         }
     }
 
-    fn allowed(&mut self, at_ns: u64, access: &Access) {
-        let path = self.at(at_ns, &access.path, access);
+    fn allowed(&mut self, seen: Seen<'_>) {
+        let access = seen.access;
+        let path = self.at(&access.path, seen);
         match access.op {
             Op::OpenRead | Op::List => path.reads += 1,
             Op::OpenWrite => path.writes += 1,
@@ -136,25 +168,22 @@ impl Paths {
             Op::Unlink | Op::Rmdir => path.removals += 1,
             Op::Rename => {
                 path.removals += 1;
-                self.second(at_ns, access);
+                self.second(seen);
             }
-            Op::Link => self.second(at_ns, access),
+            Op::Link => self.second(seen),
             Op::Lookup | Op::Exec => {}
         }
     }
 
     /// The second path of a rename or a link is one that the job made.
-    fn second(&mut self, at_ns: u64, access: &Access) {
-        if let Some(to) = &access.to {
-            self.at(at_ns, to, access).make();
+    fn second(&mut self, seen: Seen<'_>) {
+        if let Some(to) = &seen.access.to {
+            self.at(to, seen).make();
         }
     }
 
-    fn at(&mut self, at_ns: u64, path: &[u8], access: &Access) -> &mut Touched {
-        self.paths
-            .entry(path.to_vec())
-            .or_default()
-            .name(at_ns, access)
+    fn at(&mut self, path: &[u8], seen: Seen<'_>) -> &mut Touched {
+        self.paths.entry(path.to_vec()).or_default().name(seen)
     }
 }
 

@@ -1,4 +1,6 @@
-//! Records made by hand, for tests.
+//! Records made by hand, and a job of many tasks with its logs, for tests.
+
+pub(crate) mod farm;
 
 use safelight_audit::Source;
 use safelight_policies::{
@@ -7,12 +9,14 @@ use safelight_policies::{
     id::SessionId,
 };
 
-use super::{OpenedRecord, What};
+use super::{Name, OpenedRecord, What};
 
 pub(crate) const SESSION: SessionId = SessionId::from_random([0; 10]);
 
 fn record(source: Source, what: What) -> OpenedRecord {
     OpenedRecord {
+        log: Name::Job,
+        task: None,
         seq: 1,
         at_ns: 1_000_000_500,
         source,

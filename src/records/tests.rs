@@ -1,69 +1,25 @@
 //! Real logs with real seals, read at home.
 
-use std::io::{Cursor, Seek};
+mod several;
 
-use safelight_audit::{Header, Log};
-use safelight_policies::{
-    event::{Op, Verdict},
-    id::ClientAlias,
+use std::io::Cursor;
+
+use safelight_audit::{Body, Checkpoint, Reader};
+use safelight_seal::job_key::JobKey;
+
+use super::{
+    log::Runs,
+    reading::Records,
+    samples::farm::{JOB, access, key, log_of, sealed},
+    *,
 };
-use safelight_seal::random::SystemRandom;
 
-use super::*;
-
-const JOB: JobId = JobId::from_random([1; 10]);
 const A: SessionId = SessionId::from_random([2; 10]);
 const B: SessionId = SessionId::from_random([3; 10]);
 
-fn access(path: &str) -> Access {
-    Access {
-        at: 5,
-        pid: 7,
-        comm: "povray".to_owned(),
-        op: Op::OpenRead,
-        path: path.as_bytes().to_vec(),
-        to: None,
-        verdict: Verdict::Allowed,
-        bytes: 0,
-    }
-}
-
-/// A log of these bodies: its bytes, and where it stands.
+/// A job's own log of these bodies: its bytes, and where it stands.
 fn log(bodies: Vec<Body>) -> (Vec<u8>, Checkpoint) {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    let header = Header {
-        job: JOB,
-        client: ClientAlias::new("c-x").unwrap(),
-        log: [0; 16],
-    };
-    let append = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .open(file.path())
-        .unwrap();
-    let mut log = Log::open(append, &header, 1).unwrap();
-    for body in bodies {
-        log.append(Source::View, 2, body).unwrap();
-    }
-    let checkpoint = log.sync().unwrap();
-    let mut bytes = Vec::new();
-    file.rewind().unwrap();
-    file.read_to_end(&mut bytes).unwrap();
-    (bytes, checkpoint)
-}
-
-fn key() -> JobKey {
-    JobKey::generate(&SystemRandom::new()).unwrap()
-}
-
-fn sealed(key: &JobKey, session: SessionId, index: u64, path: &str) -> Body {
-    let plain = postcard::to_stdvec(&access(path)).unwrap();
-    let bytes = key.audit_key(session).seal(index, &plain).unwrap();
-    Body::Sealed {
-        session,
-        index,
-        bytes,
-    }
+    log_of(LogOf::Job, bodies.into_iter().map(|body| (2, body)))
 }
 
 fn opened(
@@ -72,7 +28,8 @@ fn opened(
     anchor: Option<Checkpoint>,
 ) -> (Vec<What>, Result<(), String>) {
     let reader = Reader::open(Cursor::new(bytes)).unwrap();
-    let records = match Records::new(reader, JOB, key, anchor) {
+    let runs = Runs::new();
+    let records = match Records::new(reader, (JOB, Name::Job), &runs, key, anchor) {
         Ok(records) => records,
         Err(failure) => return (Vec::new(), Err(failure.to_string())),
     };

@@ -11,7 +11,11 @@ use std::{
     process::ExitCode,
 };
 
-use safelight_policies::{cause::Cause, event::Control, id::JobId};
+use safelight_policies::{
+    cause::Cause,
+    event::Control,
+    id::{JobId, TaskId},
+};
 use safelight_scheduler::AttemptState;
 use safelight_seal::manifest::EntryKind;
 
@@ -182,13 +186,14 @@ fn conclude(opened: &OpenedJob, cause: &Cause, sealed: bool) -> Result<ExitCode,
 
 /// What the render site may not know, the client may: which program, which directory.
 fn not_started(opened: &OpenedJob, step: &str, errno: i32) -> String {
-    let recipe = opened.recipe().ok();
-    let what = match (step, &recipe) {
-        ("exec", Some(recipe)) => recipe
-            .command
-            .first()
-            .map(|program| ("the program", program)),
-        ("directory", Some(recipe)) => Some(("the working directory", &recipe.directory)),
+    let first = TaskId { step: 0, task: 0 };
+    let task = opened
+        .recipe()
+        .ok()
+        .and_then(|recipe| recipe.task(first).ok());
+    let what = match (step, &task) {
+        ("exec", Some(task)) => task.command.first().map(|program| ("the program", program)),
+        ("directory", Some(task)) => Some(("the working directory", &task.directory)),
         _ => None,
     };
     let why = std::io::Error::from_raw_os_error(errno);

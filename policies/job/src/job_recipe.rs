@@ -120,6 +120,12 @@ impl JobRecipe {
         self.steps.len()
     }
 
+    /// What the client calls a step.
+    pub fn step_name(&self, step: u32) -> Option<&str> {
+        let step = self.steps.get(step as usize)?;
+        Some(&step.name)
+    }
+
     /// The rules in the library's form.
     pub(crate) fn mapping(&self) -> Vec<PathMappingRule> {
         let rule = |(spelling, source, destination): &(Spelling, String, String)| PathMappingRule {

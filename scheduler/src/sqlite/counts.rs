@@ -4,6 +4,7 @@ use safelight_policies::{
     id::{JobId, TaskId},
     outline::Outline,
 };
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     moves::{self, Standing},
@@ -70,8 +71,16 @@ pub(super) async fn counts(
         .fetch_all(&mut **change)
         .await
         .map_err(failed)?;
-    let mut counts = vec![StepCount::default(); outline.steps.len()];
-    for row in &rows {
+    of_rows(rows.iter(), outline.steps.len())
+}
+
+/// The counts of a job's steps, of which there are so many, from its rows.
+pub(super) fn of_rows<'a>(
+    rows: impl Iterator<Item = &'a SqliteRow>,
+    steps: usize,
+) -> Result<Vec<StepCount>, Error> {
+    let mut counts = vec![StepCount::default(); steps];
+    for row in rows {
         let row = Reading::new(row, "job");
         let slot = counts
             .get_mut(row.number::<usize>("step")?)

@@ -12,6 +12,7 @@ mod moves;
 mod next;
 mod nodes;
 mod notices;
+mod overview;
 mod places;
 mod queues;
 mod reap;
@@ -22,6 +23,7 @@ mod why;
 
 pub use mail::{Errand, Received};
 pub use next::{Ask, Given, Next};
+pub use overview::Overview;
 pub use reap::Reaped;
 pub use why::WhyNot;
 

@@ -1,7 +1,7 @@
 //! What people are told: why a job does not run, and where the work is.
 
 use safelight_policies::id::ClientAlias;
-use safelight_scheduler::{SlotAnswer, Unavailable};
+use safelight_scheduler::{Overview, Queue, SlotAnswer, Unavailable};
 
 use crate::site::{START, Site, job, needs, node, outline, place, short, slot};
 
@@ -119,4 +119,31 @@ async fn the_last_task_of_a_large_job_is_as_near_as_its_first() {
     site.ledger.set_client_cap(&cap, Some(1)).await.unwrap();
     let why = site.ledger.why(job(1), START).await.unwrap();
     assert_eq!(why.steps.len(), 1);
+}
+
+#[tokio::test]
+async fn an_overview_says_where_each_job_stands() {
+    let site = Site::new().await;
+    site.node("n1", &[slot(4)], START).await;
+    site.receive(&outline(1, &[(2, &[]), (1, &[0])]), START)
+        .await;
+    site.submit(&outline(2, &[(3, &[])]), START + 1).await;
+    assert_eq!(site.takes(place("n1", 0), START + 1).await, "1:0.0");
+    let all = site.ledger.overviews().await.unwrap();
+    let stands = |it: &Overview| (it.job.id(), it.queue, it.farm, it.site.clone());
+    assert_eq!(
+        all.iter().map(stands).collect::<Vec<_>>(),
+        [
+            (job(2), Some(Queue::New), true, None),
+            (job(1), Some(Queue::Active), true, None)
+        ]
+    );
+    let counts: Vec<_> = all[1]
+        .steps
+        .iter()
+        .map(|step| (step.tasks, step.running, step.done))
+        .collect();
+    assert_eq!(counts, [(2, 1, 0), (1, 0, 0)]);
+    assert_eq!(site.ledger.overview(job(1)).await.unwrap(), all[1]);
+    assert!(site.ledger.overview(job(9)).await.is_err());
 }

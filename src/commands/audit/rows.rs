@@ -4,11 +4,15 @@ use std::{collections::BTreeSet, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path
 
 use globset::{GlobBuilder, GlobMatcher};
 use safelight_audit::Source;
-use safelight_policies::event::{Access, Op, Verdict};
+use safelight_policies::{
+    event::{Access, Op, Verdict},
+    id::TaskId,
+};
 
 use crate::{
     failure::{Failure, Kind},
     records::{Line, OpenedRecord, Paths, Touched, What, action, utc_of_ns},
+    results::task_name,
     terminal::shown,
 };
 
@@ -62,8 +66,8 @@ fn names(what: &What, glob: &GlobMatcher) -> bool {
     }
 }
 
-/// A record on one line.
-pub(super) fn sentence(record: &OpenedRecord) -> String {
+/// A record on one line, with its task if that says something.
+pub(super) fn sentence(record: &OpenedRecord, names_tasks: bool) -> String {
     let said = match &record.what {
         What::Access { access, .. } => access_sentence(access),
         _ => {
@@ -76,7 +80,44 @@ pub(super) fn sentence(record: &OpenedRecord) -> String {
         }
     };
     let (time, source) = (utc_of_ns(record.at_ns), record.source.as_str());
-    format!("{time}  {source:<6}  {:<12}  {said}", action(&record.what))
+    let task = match names_tasks {
+        true => format!("{:<8}  ", task_cell(record.task)),
+        false => String::new(),
+    };
+    format!(
+        "{time}  {task}{source:<6}  {:<12}  {said}",
+        action(&record.what)
+    )
+}
+
+fn task_cell(task: Option<TaskId>) -> String {
+    task.map_or("-".to_owned(), task_name)
+}
+
+/// The tasks that named a path: the one, or how many.
+fn tasks_cell(touched: &Touched) -> String {
+    match touched.tasks {
+        0 => "-".to_owned(),
+        1 => task_cell(touched.task),
+        count => format!("{count} tasks"),
+    }
+}
+
+fn with_tasks(line: Line, touched: &Touched, names_tasks: bool) -> Line {
+    if !names_tasks {
+        return line;
+    }
+    let only = touched.task.filter(|_| touched.tasks == 1);
+    line.with("tasks", touched.tasks)
+        .with("task", only.map(task_name))
+}
+
+/// Columns with the one for tasks at its place, if that says something.
+fn columns<T>(mut others: Vec<T>, at: usize, task: T, names_tasks: bool) -> Vec<T> {
+    if names_tasks {
+        others.insert(at, task);
+    }
+    others
 }
 
 fn access_sentence(access: &Access) -> String {
@@ -150,14 +191,17 @@ pub(super) fn files(paths: &Paths) -> Vec<File<'_>> {
 }
 
 impl File<'_> {
-    pub(super) const HEAD: [&'static str; 9] = [
-        "READS", "BYTES", "WRITES", "BYTES", "CHANGES", "FIRST", "LAST", "PROGRAMS", "PATH",
-    ];
+    pub(super) fn head(names_tasks: bool) -> Vec<&'static str> {
+        let others = vec![
+            "READS", "BYTES", "WRITES", "BYTES", "CHANGES", "FIRST", "LAST", "PROGRAMS", "PATH",
+        ];
+        columns(others, 7, "TASKS", names_tasks)
+    }
 
-    pub(super) fn cells(&self) -> Vec<String> {
+    pub(super) fn cells(&self, names_tasks: bool) -> Vec<String> {
         let touched = self.touched;
         let (first, last) = self.times();
-        vec![
+        let others = vec![
             touched.reads.to_string(),
             touched.bytes_read.to_string(),
             touched.writes.to_string(),
@@ -167,13 +211,14 @@ impl File<'_> {
             last,
             programs(&touched.programs),
             shown(self.path),
-        ]
+        ];
+        columns(others, 7, tasks_cell(touched), names_tasks)
     }
 
-    pub(super) fn line(&self) -> Line {
+    pub(super) fn line(&self, names_tasks: bool) -> Line {
         let touched = self.touched;
         let (first, last) = self.times();
-        Line::default()
+        let line = Line::default()
             .with_path(self.path)
             .with("reads", touched.reads)
             .with("bytes_read", touched.bytes_read)
@@ -183,7 +228,8 @@ impl File<'_> {
             .with("removals", touched.removals)
             .with("first", first)
             .with("last", last)
-            .with("programs", Vec::from_iter(touched.programs.iter().cloned()))
+            .with("programs", Vec::from_iter(touched.programs.iter().cloned()));
+        with_tasks(line, touched, names_tasks)
     }
 
     fn times(&self) -> (String, String) {
@@ -208,32 +254,40 @@ pub(super) fn missing(paths: &Paths) -> Vec<Missing<'_>> {
 }
 
 impl Missing<'_> {
-    pub(super) const HEAD: [&'static str; 3] = ["COUNT", "PROGRAMS", "PATH"];
-
-    pub(super) fn cells(&self) -> Vec<String> {
-        let programs = programs(&self.touched.programs);
-        vec![self.touched.misses.to_string(), programs, shown(self.path)]
+    pub(super) fn head(names_tasks: bool) -> Vec<&'static str> {
+        columns(vec!["COUNT", "PROGRAMS", "PATH"], 1, "TASKS", names_tasks)
     }
 
-    pub(super) fn line(&self) -> Line {
+    pub(super) fn cells(&self, names_tasks: bool) -> Vec<String> {
+        let programs = programs(&self.touched.programs);
+        let others = vec![self.touched.misses.to_string(), programs, shown(self.path)];
+        columns(others, 1, tasks_cell(self.touched), names_tasks)
+    }
+
+    pub(super) fn line(&self, names_tasks: bool) -> Line {
         let programs = Vec::from_iter(self.touched.programs.iter().cloned());
-        Line::default()
+        let line = Line::default()
             .with_path(self.path)
             .with("count", self.touched.misses)
-            .with("programs", programs)
+            .with("programs", programs);
+        with_tasks(line, self.touched, names_tasks)
     }
 }
 
 /// A refusal.
 pub(super) struct Denial<'a> {
     at_ns: u64,
+    task: Option<TaskId>,
     action: &'static str,
     access: &'a Access,
     rule: &'a str,
 }
 
 impl<'a> Denial<'a> {
-    pub(super) const HEAD: [&'static str; 5] = ["TIME", "PROGRAM", "OPERATION", "RULE", "PATH"];
+    pub(super) fn head(names_tasks: bool) -> Vec<&'static str> {
+        let others = vec!["TIME", "PROGRAM", "OPERATION", "RULE", "PATH"];
+        columns(others, 1, "TASK", names_tasks)
+    }
 
     /// What the policy refused the job; nobody else is refused anything.
     pub(super) fn of(record: &'a OpenedRecord) -> Option<Self> {
@@ -245,15 +299,16 @@ impl<'a> Denial<'a> {
         };
         (record.source != Source::Debug).then_some(Self {
             at_ns: record.at_ns,
+            task: record.task,
             action: action(&record.what),
             access,
             rule,
         })
     }
 
-    pub(super) fn cells(&self) -> Vec<String> {
+    pub(super) fn cells(&self, names_tasks: bool) -> Vec<String> {
         let path = shown(&self.access.path);
-        vec![
+        let others = vec![
             utc_of_ns(self.at_ns),
             program(self.access),
             self.action.to_owned(),
@@ -262,7 +317,8 @@ impl<'a> Denial<'a> {
                 Some(to) => format!("{path} -> {}", shown(to)),
                 None => path,
             },
-        ]
+        ];
+        columns(others, 1, task_cell(self.task), names_tasks)
     }
 }
 
@@ -317,7 +373,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                sentence(&record),
+                sentence(&record, false),
                 format!("1970-01-01T00:00:01Z  {expected}")
             );
         }
@@ -369,7 +425,7 @@ mod tests {
             allowed(Op::Unlink, "/c/u"),
         ]);
         let rows = files(&paths);
-        let cells: Vec<_> = rows.iter().map(File::cells).collect();
+        let cells: Vec<_> = rows.iter().map(|row| row.cells(false)).collect();
         let time = "1970-01-01T00:00:01Z";
         assert_eq!(
             cells,
@@ -379,7 +435,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            serde_json::to_string(&rows[0].line()).unwrap(),
+            serde_json::to_string(&rows[0].line(false)).unwrap(),
             r#"{"path":"/c/a\u001b","reads":1,"bytes_read":5,"writes":0,"bytes_written":0,"changes":0,"removals":0,"first":"1970-01-01T00:00:01Z","last":"1970-01-01T00:00:01Z","programs":["povray"]}"#
         );
     }
@@ -393,9 +449,9 @@ mod tests {
             allowed(Op::Create, "/c/out"),
         ]);
         let rows = missing(&paths);
-        let cells: Vec<_> = rows.iter().map(Missing::cells).collect();
+        let cells: Vec<_> = rows.iter().map(|row| row.cells(false)).collect();
         assert_eq!(cells, [["2", "povray", "/c/x"]]);
-        let line = serde_json::to_string(&rows[0].line()).unwrap();
+        let line = serde_json::to_string(&rows[0].line(false)).unwrap();
         assert_eq!(line, r#"{"path":"/c/x","count":2,"programs":["povray"]}"#);
     }
 
@@ -414,7 +470,7 @@ mod tests {
     fn a_refusal_names_its_rule() {
         let record = denied("/c/a");
         assert_eq!(
-            Denial::of(&record).unwrap().cells(),
+            Denial::of(&record).unwrap().cells(false),
             [
                 "1970-01-01T00:00:01Z",
                 "povray 7",
@@ -431,5 +487,37 @@ mod tests {
         let names = (0..9).map(|number| format!("p{number}\n")).collect();
         assert_eq!(programs(&names), "p0\\n, p1\\n, p2\\n, p3\\n and 5 more");
         assert_eq!(programs(&BTreeSet::new()), "-");
+    }
+
+    #[test]
+    fn a_job_of_many_tasks_says_which() {
+        let of = |mut record: OpenedRecord, task| {
+            record.task = Some(TaskId { step: 0, task });
+            record
+        };
+        let all = [
+            of(read("/c/a"), 11),
+            of(denied("/c/d"), 11),
+            of(not_found("/c/m"), 11),
+            of(read("/c/a"), 12),
+            of(read("/c/b"), 12),
+        ];
+        let paths = gathered(&all);
+        let tasks: Vec<_> = files(&paths)
+            .iter()
+            .map(|row| row.cells(true)[7].clone())
+            .collect();
+        assert_eq!(tasks, ["2 tasks", "0/12"]);
+        assert_eq!(File::head(true)[7], "TASKS");
+        let rows = missing(&paths);
+        assert_eq!(rows[0].cells(true), ["1", "0/11", "povray", "/c/m"]);
+        let line = serde_json::to_string(&rows[0].line(true)).unwrap();
+        assert!(line.ends_with(r#""tasks":1,"task":"0/11"}"#), "{line}");
+        assert_eq!(Denial::of(&all[1]).unwrap().cells(true)[1], "0/11");
+        assert_eq!(Denial::head(true)[1], "TASK");
+        let said = sentence(&all[0], true);
+        assert!(said.contains("Z  0/11      view    open-read "), "{said}");
+        let own = control(Control::Recovered { bytes: 1 });
+        assert!(sentence(&own, true).contains("Z  -         agent "));
     }
 }

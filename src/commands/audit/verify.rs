@@ -1,20 +1,21 @@
-//! `safelight audit verify`: is the log as it was written?
+//! `safelight audit verify`: are the logs as they were written?
 //!
-//! Three questions, each answered exactly: does every record follow from the one before; is this the log that the ledger noted; does
-//! every sealed record open, each session's in order and without a gap.
+//! Four questions, each answered exactly: does every record follow from the one before; is the job's own log the one that the ledger
+//! noted, and is every other what it was left as; does every sealed record open, each session's in order and without a gap; is
+//! there a log of every session that sealed something.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
-use safelight_audit::{Checkpoint, Finding, Report};
-use safelight_policies::id::JobId;
+use safelight_audit::{Finding, Report};
+use safelight_policies::id::{JobId, SessionId};
+use safelight_scheduler::{AttemptEntry, AttemptState};
 
 use crate::{
     commands::chosen::ChosenJob,
-    failure::{Failure, Kind, OrFail},
-    opened::OpenedJob,
-    records::{self, Line, OpenedRecord, What, changed},
+    failure::Failure,
+    jobs::{self, Left},
+    records::{Line, Log, Logs, Name, OpenedRecord, Run, Unfit, What, changed},
     run::Books,
-    state::State,
     terminal::{print, print_json, say},
 };
 
@@ -24,23 +25,30 @@ const WRITING: Duration = Duration::from_millis(250);
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Verdict {
+    logs: u64,
+    /// The job's own log is among them.
+    own: bool,
     records: u64,
     sealed: u64,
     anchored: Option<u64>,
     findings: Vec<String>,
 }
 
-/// Verifies a job's log and prints what is wrong with it.
+/// Verifies a job's logs and prints what is wrong with them.
 pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
     let (state, opened) = chosen.open()?;
     let job = opened.job();
-    let verdict = judge(&state, &opened)?;
+    let logs = Logs::of(&state, &opened)?;
+    let (mut verdict, sessions) = judge(&logs)?;
+    let attempts = Books::open(&state)?.attempts(job)?;
+    let lefts = jobs::all_left(&state, job)?;
+    verdict.findings.extend(lost(&lefts, &attempts, &sessions));
     if json {
         print_json(&verdict.line(job))?;
     } else {
         verdict.print(job)?;
     }
-    if verdict.anchored.is_none() {
+    if verdict.anchored.is_none() && verdict.own {
         say(format!(
             "{job}: the ledger noted nothing of this log yet, so a missing end cannot be told"
         ));
@@ -48,47 +56,104 @@ pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
     verdict.conclude(job)
 }
 
-fn judge(state: &State, opened: &OpenedJob) -> Result<Verdict, Failure> {
-    let anchor = Books::open(state)?.checkpoint(opened.job())?;
-    let mut report = chain(state, opened, anchor)?;
-    if matches!(report.findings.as_slice(), [Finding::Torn { .. }]) {
-        std::thread::sleep(WRITING);
-        report = chain(state, opened, anchor)?;
-    }
+/// Judges each log by itself. Answers also of which sessions there is a log.
+fn judge(logs: &Logs<'_>) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
     let mut verdict = Verdict {
-        records: report.records,
-        anchored: anchor.map(|anchor| anchor.records),
-        findings: report.findings.iter().map(Finding::to_string).collect(),
-        sealed: 0,
+        own: logs.iter().any(|log| log.name == Name::Job),
+        anchored: logs.anchor.map(|anchor| anchor.records),
+        ..Verdict::default()
     };
-    // Bodies of a log that is not whole are not worth opening: the chain's findings say it all.
-    if report.is_whole() {
-        for record in records::records(state, opened)? {
-            verdict.take(&record?);
+    let mut sessions = BTreeSet::new();
+    for log in logs.iter() {
+        verdict.logs += 1;
+        let (name, report) = match check(logs, log) {
+            Ok(checked) => checked,
+            Err(Unfit::Changed(how)) => {
+                verdict.find(logs, log.name, how);
+                // It is not lost, it is worse.
+                sessions.extend(log.name.run().map(|run| run.session));
+                continue;
+            }
+            Err(Unfit::Failed(failure)) => return Err(failure),
+        };
+        verdict.records += report.records;
+        for finding in &report.findings {
+            verdict.find(logs, name, finding);
+        }
+        if let Name::Session(run) = name {
+            sessions.insert(run.session);
+        }
+        // Bodies of a log that is not whole are not worth opening: the chain's findings say it all.
+        if report.is_whole() {
+            for record in logs.records(log)? {
+                let found = verdict.take(&record?);
+                found
+                    .into_iter()
+                    .for_each(|how| verdict.find(logs, name, how));
+            }
         }
     }
-    Ok(verdict)
+    Ok((verdict, sessions))
 }
 
-fn chain(state: &State, opened: &OpenedJob, anchor: Option<Checkpoint>) -> Result<Report, Failure> {
-    let file = records::open_file(state, opened, anchor)?;
-    safelight_audit::verify(file, anchor).or_fail(Kind::Environment)
+fn check(logs: &Logs<'_>, log: &Log) -> Result<(Name, Report), Unfit> {
+    let (name, report) = logs.check(log)?;
+    // What was left is never written again.
+    let written = !matches!(log.name, Name::Left(_));
+    if written && matches!(report.findings.as_slice(), [Finding::Torn { .. }]) {
+        std::thread::sleep(WRITING);
+        return logs.check(log);
+    }
+    Ok((name, report))
+}
+
+/// What the ledger accepted must be here, and what a node sealed comes with the log of its session.
+fn lost(lefts: &[Left], attempts: &[AttemptEntry], logs: &BTreeSet<SessionId>) -> Vec<String> {
+    let here: BTreeSet<SessionId> = lefts.iter().map(|left| left.session).collect();
+    let run = |task, attempt, session| Run {
+        of: Some((task, attempt)),
+        session,
+    };
+    let gone = attempts
+        .iter()
+        .filter(|it| it.state == AttemptState::Committed && !here.contains(&it.session))
+        .map(|it| run(it.task, it.attempt, it.session))
+        .map(|run| format!("what {run} left is gone"));
+    // What a session of this host left does not travel: its records are in the job's own log.
+    let unlogged = lefts
+        .iter()
+        .filter(|it| it.list.is_some() && it.manifest.is_some() && !logs.contains(&it.session))
+        .map(|it| run(it.task, it.attempt, it.session))
+        .map(|run| format!("{} is not here", Name::Session(run)));
+    gone.chain(unlogged).collect()
 }
 
 impl Verdict {
-    fn take(&mut self, record: &OpenedRecord) {
+    /// Notes what is wrong, and with which log, if there are several.
+    fn find(&mut self, logs: &Logs<'_>, name: Name, how: impl Display) {
+        self.findings.push(match logs.len() {
+            1 => how.to_string(),
+            _ => format!("{name}: {how}"),
+        });
+    }
+
+    /// Counts a record; answers what is wrong with it.
+    fn take(&mut self, record: &OpenedRecord) -> Option<String> {
         let seq = record.seq;
         match &record.what {
-            What::Control(_) => {}
-            What::Access { .. } => self.sealed += 1,
-            What::Unreadable { session, index } => self.findings.push(format!(
+            What::Control(_) => None,
+            What::Access { .. } => {
+                self.sealed += 1;
+                None
+            }
+            What::Unreadable { session, index } => Some(format!(
                 "record {seq}: number {index} of {session} does not open"
             )),
             What::OutOfTurn {
                 session,
                 index,
                 expected,
-            } => self.findings.push(format!(
+            } => Some(format!(
                 "record {seq}: number {index} of {session} stands where number {expected} belongs"
             )),
         }
@@ -98,17 +163,24 @@ impl Verdict {
         for finding in &self.findings {
             print(format!("{job}: {finding}"))?;
         }
-        if !self.findings.is_empty() {
-            return Ok(());
+        if self.findings.is_empty() {
+            print(format!("{job}: {}", self.praise()))?;
         }
+        Ok(())
+    }
+
+    fn praise(&self) -> String {
+        let (records, sealed, logs) = (self.records, self.sealed, self.logs);
         let anchored = match self.anchored {
             Some(count) => format!("as the ledger noted it at record {count}"),
-            None => "noted nowhere yet".to_owned(),
+            None if self.own => "noted nowhere yet".to_owned(),
+            None => "not begun".to_owned(),
         };
-        let (records, sealed) = (self.records, self.sealed);
-        print(format!(
-            "{job}: {records} records, whole, {anchored}; {sealed} of them sealed, all open"
-        ))
+        let whole = match logs {
+            1 => format!("{records} records, whole, {anchored}"),
+            _ => format!("{records} records in {logs} logs, all whole, the job's own {anchored}"),
+        };
+        format!("{whole}; {sealed} of them sealed, all open")
     }
 
     fn line(&self, job: JobId) -> Line {
@@ -119,6 +191,7 @@ impl Verdict {
             .with("sealed", self.sealed)
             .with("anchored", self.anchored)
             .with("findings", self.findings.clone())
+            .with("logs", self.logs)
     }
 
     fn conclude(&self, job: JobId) -> Result<(), Failure> {
@@ -133,7 +206,14 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::samples::*;
+    use crate::{
+        records::samples::{
+            farm::{self, Farm},
+            *,
+        },
+        results::tests::told,
+        state::LogOf,
+    };
 
     const JOB: JobId = JobId::from_random([0; 10]);
 
@@ -141,7 +221,8 @@ mod tests {
     fn what_is_wrong_with_sealed_records_is_named() {
         let mut verdict = Verdict::default();
         for record in [read("/c/a"), unreadable(), out_of_turn()] {
-            verdict.take(&record);
+            let found = verdict.take(&record);
+            verdict.findings.extend(found);
         }
         assert_eq!(verdict.sealed, 1);
         assert_eq!(
@@ -161,6 +242,8 @@ mod tests {
     #[test]
     fn a_whole_log_is_a_success() {
         let verdict = Verdict {
+            logs: 1,
+            own: true,
             records: 3,
             sealed: 1,
             anchored: Some(2),
@@ -169,7 +252,89 @@ mod tests {
         assert!(verdict.conclude(JOB).is_ok());
         assert_eq!(
             serde_json::to_string(&verdict.line(JOB)).unwrap(),
-            r#"{"job":"job-0000000000000000","whole":true,"records":3,"sealed":1,"anchored":2,"findings":[]}"#
+            r#"{"job":"job-0000000000000000","whole":true,"records":3,"sealed":1,"anchored":2,"findings":[],"logs":1}"#
         );
+    }
+
+    /// What is found of a farm's job.
+    fn found(farm: &Farm) -> (Verdict, Vec<String>) {
+        let logs = Logs::of(&farm.state, &farm.opened).unwrap();
+        let (verdict, sessions) = judge(&logs).unwrap();
+        let lefts = jobs::all_left(&farm.state, farm::JOB).unwrap();
+        let lost = lost(&lefts, &[], &sessions);
+        let all = [verdict.findings.clone(), lost].concat();
+        (verdict, all)
+    }
+
+    #[test]
+    fn every_log_is_verified_and_a_finding_names_its_own() {
+        let farm = Farm::new();
+        let logs = |number, task| {
+            let session = farm.put(&farm.session_log(number, &[(1, "/c/a"), (2, "/c/b")]));
+            let release = farm.put(&farm.release_log(number, 1));
+            farm.left(number, task, &[session, release]);
+            session
+        };
+        logs(7, 0);
+        let second = logs(8, 1);
+        let (verdict, all) = found(&farm);
+        assert_eq!((verdict.logs, verdict.records, verdict.sealed), (4, 6, 4));
+        assert_eq!(all, [""; 0]);
+        assert_eq!(
+            verdict.praise(),
+            "6 records in 4 logs, all whole, the job's own not begun; 4 of them sealed, all open"
+        );
+        farm.remove(second);
+        let (verdict, all) = found(&farm);
+        assert_eq!((verdict.logs, verdict.records), (4, 4));
+        let [only] = all.as_slice() else {
+            panic!("{all:?}")
+        };
+        let name = format!("a log of task 0/1, attempt 1 ({}): ", farm::session(8));
+        assert!(only.starts_with(&name), "{only}");
+    }
+
+    #[test]
+    fn a_changed_session_log_is_named_with_its_record() {
+        let farm = Farm::new();
+        let mut bytes = farm.session_log(7, &[(1, "/c/a"), (2, "/c/b")]);
+        let near_end = bytes.len() - 40;
+        bytes[near_end] ^= 1;
+        farm.left(7, 3, &[farm.put(&bytes)]);
+        farm.write(LogOf::Release(farm::session(9)), &farm.release_log(9, 1));
+        let (verdict, all) = found(&farm);
+        assert_eq!(verdict.logs, 2);
+        let [only] = all.as_slice() else {
+            panic!("{all:?}")
+        };
+        let name = format!(
+            "the session log of task 0/3, attempt 1 ({}): record 2",
+            farm::session(7)
+        );
+        assert!(only.starts_with(&name), "{only}");
+    }
+
+    #[test]
+    fn what_was_accepted_and_is_gone_and_what_has_no_log_is_found() {
+        let farm = Farm::new();
+        let bare = farm.left(7, 0, &[farm.put(&farm.release_log(7, 1))]);
+        let (_, all) = found(&farm);
+        let session = farm::session(7);
+        assert_eq!(
+            all,
+            [format!(
+                "the session log of task 0/0, attempt 1 ({session}) is not here"
+            )]
+        );
+        let accepted = told(&bare, AttemptState::Committed);
+        let all = lost(&[], &[accepted], &BTreeSet::new());
+        assert_eq!(
+            all,
+            [format!("what task 0/0, attempt 1 ({session}) left is gone")]
+        );
+        // A session of this host's own has its records in the job's own log.
+        let mut here = bare;
+        here.list = None;
+        assert!(lost(&[here], &[], &BTreeSet::new()).is_empty());
     }
 }

@@ -1,0 +1,172 @@
+//! What a view at home shows: the inputs, and over them the results that are meant.
+
+use safelight_policies::{
+    grant::{CentralGrant, CentralRule, CentralRules},
+    id::JobId,
+};
+use safelight_seal::manifest::{Entry, EntryKind, Manifest};
+
+use crate::{
+    failure::{Failure, Kind},
+    jobs::Left,
+    opened::OpenedJob,
+};
+
+/// The layers of what is shown, lowest first, and the grant that a person at home has: everything may be read.
+pub(super) struct Layers {
+    pub(super) central: CentralGrant,
+    pub(super) entries: Vec<Vec<Entry>>,
+}
+
+/// The inputs, and over them what was written, in order.
+pub(super) fn layers(opened: &OpenedJob, written: &[Left]) -> Result<Layers, Failure> {
+    let mut manifests = vec![opened.inputs()?];
+    for left in written {
+        manifests.push(opened.results(left)?);
+    }
+    merged(opened.job(), manifests)
+}
+
+fn merged(job: JobId, manifests: Vec<Manifest>) -> Result<Layers, Failure> {
+    let Some(first) = manifests[0].trees.first() else {
+        return Err(Failure::new(
+            Kind::User,
+            format!("{job} had no central path: there is nothing to look at"),
+        ));
+    };
+    let rule = CentralRule {
+        glob: "**".to_owned(),
+        origin: "at home".to_owned(),
+    };
+    let rules = CentralRules {
+        read: vec![rule],
+        write: Vec::new(),
+        deny: Vec::new(),
+    };
+    let central = CentralGrant {
+        path: first.path.clone(),
+        write: false,
+        rules,
+    };
+    let single = manifests[0].trees.len() == 1;
+    let entries = manifests
+        .into_iter()
+        .map(|mut manifest| {
+            if single {
+                return manifest
+                    .trees
+                    .pop()
+                    .map(|tree| tree.entries)
+                    .unwrap_or_default();
+            }
+            manifest
+                .trees
+                .into_iter()
+                .flat_map(|tree| below(tree.path.as_str(), tree.entries))
+                .collect()
+        })
+        .collect();
+    Ok(Layers { central, entries })
+}
+
+/// A tree moved below its own central path, with the directories above it.
+fn below(central: &str, entries: Vec<Entry>) -> Vec<Entry> {
+    let central = central.trim_start_matches('/').as_bytes();
+    let above = central
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte == b'/')
+        .map(|(slash, _)| central[..slash].to_vec());
+    let directory = |path: Vec<u8>| Entry {
+        path,
+        kind: EntryKind::Directory { opaque: false },
+        mode: 0o755,
+        mtime_ns: 0,
+        xattrs: Vec::new(),
+    };
+    let mut moved: Vec<Entry> = above.map(directory).collect();
+    let place = |path: &[u8]| {
+        if path.is_empty() {
+            central.to_vec()
+        } else {
+            [central, path].join(&b'/')
+        }
+    };
+    moved.extend(entries.into_iter().map(|mut entry| {
+        entry.path = place(&entry.path);
+        if let EntryKind::Link { to } = &mut entry.kind {
+            *to = place(to);
+        }
+        entry
+    }));
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use safelight_seal::manifest::{Kind as ManifestKind, Tree};
+
+    use super::*;
+
+    const JOB: JobId = JobId::from_random([1; 10]);
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        Entry {
+            path: path.as_bytes().to_vec(),
+            kind,
+            mode: 0o644,
+            mtime_ns: 0,
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn manifest(trees: &[(&str, &[&str])]) -> Manifest {
+        let file = |path: &&str| {
+            let segments = Vec::new();
+            entry(path, EntryKind::File { len: 0, segments })
+        };
+        let tree = |(central, paths): &(&str, &[&str])| Tree {
+            path: central.parse().unwrap(),
+            entries: paths.iter().map(file).collect(),
+        };
+        Manifest {
+            job: JOB,
+            kind: ManifestKind::Inputs,
+            trees: trees.iter().map(tree).collect(),
+        }
+    }
+
+    fn paths(layers: &Layers) -> Vec<Vec<String>> {
+        let path = |entry: &Entry| String::from_utf8(entry.path.clone()).unwrap();
+        let layer = |entries: &Vec<Entry>| entries.iter().map(path).collect();
+        layers.entries.iter().map(layer).collect()
+    }
+
+    #[test]
+    fn one_tree_is_shown_itself_and_several_below_their_paths() {
+        let one = [
+            manifest(&[("/mnt/c", &["in"])]),
+            manifest(&[("/mnt/c", &["0001"])]),
+            manifest(&[]),
+        ];
+        let layers = merged(JOB, one.to_vec()).unwrap();
+        assert_eq!(paths(&layers), [vec!["in"], vec!["0001"], vec![]]);
+        let two = [
+            manifest(&[("/mnt/c", &["in"]), ("/out", &[])]),
+            manifest(&[("/out", &["0001"])]),
+        ];
+        let layers = merged(JOB, two.to_vec()).unwrap();
+        assert_eq!(paths(&layers), [vec!["mnt", "mnt/c/in"], vec!["out/0001"]]);
+        assert!(merged(JOB, vec![manifest(&[])]).is_err());
+    }
+
+    #[test]
+    fn ten_thousand_results_are_as_many_layers() {
+        let all: Vec<Manifest> = (0..=10_000)
+            .map(|number| manifest(&[("/mnt/c", &[&format!("{number:05}")])]))
+            .collect();
+        let layers = merged(JOB, all).unwrap();
+        assert_eq!(layers.entries.len(), 10_001);
+        assert_eq!(layers.entries[10_000][0].path, b"10000");
+    }
+}

@@ -1,0 +1,401 @@
+//! Which logs a job has, and how each is opened.
+//!
+//! Besides the job's own log on this host there is one of each session that a node ran, and one of each release of the key, which came
+//! home as objects that [`Left`] names. An object is what its hash says; that it is the log of the session that it is named for, its
+//! header says. A release that nothing was left of is in a file of this host.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Cursor, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use safelight_audit::{Checkpoint, Error, Finding, Header, Reader, Report};
+use safelight_policies::id::{JobId, ObjectId, SessionId, TaskId};
+
+use super::reading::Records;
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs::{self, Left},
+    opened::OpenedJob,
+    results::task_name,
+    run::Books,
+    state::{LogOf, State},
+};
+
+/// The task and the attempt of each session that anything here knows of.
+pub(crate) type Runs = BTreeMap<SessionId, (TaskId, u32)>;
+
+/// A session as a log names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Run {
+    /// Its task and attempt, if they are known.
+    pub(crate) of: Option<(TaskId, u32)>,
+    /// The session.
+    pub(crate) session: SessionId,
+}
+
+/// Which of a job's logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Name {
+    /// The job's own on this host.
+    Job,
+    /// Of a session, on the node that ran it.
+    Session(Run),
+    /// Of the release of the key into a session.
+    Release(Run),
+    /// One that a session left and that nobody has opened yet.
+    Left(Run),
+}
+
+impl Name {
+    /// The session that the log is about; the job's own is about all of them.
+    pub(crate) fn run(self) -> Option<Run> {
+        match self {
+            Self::Job => None,
+            Self::Session(run) | Self::Release(run) | Self::Left(run) => Some(run),
+        }
+    }
+
+    /// True if the log may tell of this task.
+    fn tells_of(self, task: TaskId) -> bool {
+        match self.run() {
+            None => true,
+            // Whose log it is nobody knows: it could be.
+            Some(run) => run.of.is_none_or(|(of, _)| of == task),
+        }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            Some((task, attempt)) => {
+                let task = task_name(task);
+                write!(f, "task {task}, attempt {attempt} ({})", self.session)
+            }
+            None => write!(f, "{}", self.session),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job => f.write_str("the job's own log"),
+            Self::Session(run) => write!(f, "the session log of {run}"),
+            Self::Release(run) => write!(f, "the key release log of {run}"),
+            Self::Left(run) => write!(f, "a log of {run}"),
+        }
+    }
+}
+
+/// Where a log is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum At {
+    File(PathBuf),
+    Object(ObjectId),
+}
+
+/// One of a job's logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) name: Name,
+    at: At,
+}
+
+/// Why a log cannot be read.
+pub(crate) enum Unfit {
+    /// It is not as it was written.
+    Changed(String),
+    /// Something else.
+    Failed(Failure),
+}
+
+impl Unfit {
+    fn changed(how: impl fmt::Display) -> Self {
+        Self::Changed(how.to_string())
+    }
+
+    fn of(self, job: JobId, name: Name) -> Failure {
+        match self {
+            Self::Changed(how) => changed_log(job, name, how),
+            Self::Failed(failure) => failure,
+        }
+    }
+}
+
+/// The bytes of a log.
+pub(crate) enum Bytes {
+    File(File),
+    Object(Cursor<Vec<u8>>),
+}
+
+impl Read for Bytes {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Object(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Seek for Bytes {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.seek(to),
+            Self::Object(bytes) => bytes.seek(to),
+        }
+    }
+}
+
+/// The logs of a job, the job's own first, then by task and attempt.
+pub(crate) struct Logs<'a> {
+    opened: &'a OpenedJob,
+    /// The state of the job's own log that the ledger noted.
+    pub(crate) anchor: Option<Checkpoint>,
+    runs: Runs,
+    all: Vec<Log>,
+}
+
+impl<'a> Logs<'a> {
+    /// Finds the logs of a job. Opens none, and misses none: one that is gone fails when it is opened.
+    pub(crate) fn of(state: &State, opened: &'a OpenedJob) -> Result<Self, Failure> {
+        let job = opened.job();
+        let books = Books::open(state)?;
+        // The anchor first: the log may grow while it is read, but never shrinks below it.
+        let anchor = books.checkpoint(job)?;
+        let lefts = jobs::all_left(state, job)?;
+        let mut runs: Runs = books
+            .attempts(job)?
+            .into_iter()
+            .map(|attempt| (attempt.session, (attempt.task, attempt.attempt)))
+            .collect();
+        runs.extend(
+            lefts
+                .iter()
+                .map(|left| (left.session, (left.task, left.attempt))),
+        );
+        let own = state.audit_log(&opened.envelope.outline.client, job, LogOf::Job)?;
+        let mut all = left_logs(&lefts);
+        if let Some(directory) = own.parent() {
+            all.extend(releases(directory, job, &lefts, &runs)?);
+        }
+        all.sort_by_key(|log| log.name.run());
+        // A job's own log begins when something happens to the job on this host. Without any other log, that there is none is the answer.
+        if anchor.is_some() || all.is_empty() || has_bytes(&own) {
+            let name = Name::Job;
+            all.insert(
+                0,
+                Log {
+                    name,
+                    at: At::File(own),
+                },
+            );
+        }
+        Ok(Self {
+            opened,
+            anchor,
+            runs,
+            all,
+        })
+    }
+
+    /// Only those that may tell of a task.
+    pub(crate) fn only(mut self, task: Option<TaskId>) -> Self {
+        if let Some(task) = task {
+            self.all.retain(|log| log.name.tells_of(task));
+        }
+        self
+    }
+
+    /// The logs.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Log> {
+        self.all.iter()
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The job.
+    pub(crate) fn job(&self) -> JobId {
+        self.opened.job()
+    }
+
+    /// Opens a log's records.
+    pub(crate) fn records(&self, log: &Log) -> Result<Records<'_, Bytes>, Failure> {
+        let unfit = |unfit: Unfit| unfit.of(self.job(), log.name);
+        let reader = Reader::open(self.open(log).map_err(unfit)?)
+            .map_err(|error| unreadable(self.job(), log.name, &error))?;
+        let name = self.name(log, reader.header()).map_err(unfit)?;
+        let anchor = self.anchor.filter(|_| name == Name::Job);
+        Records::new(
+            reader,
+            (self.job(), name),
+            &self.runs,
+            &self.opened.key,
+            anchor,
+        )
+    }
+
+    /// Verifies a log from its beginning. Answers what it is as well.
+    pub(crate) fn check(&self, log: &Log) -> Result<(Name, Report), Unfit> {
+        let anchor = self.anchor.filter(|_| log.name == Name::Job);
+        let report = safelight_audit::verify(self.open(log)?, anchor)
+            .or_fail(Kind::Environment)
+            .map_err(Unfit::Failed)?;
+        let name = match &report.header {
+            Some(header) if !report.findings.contains(&Finding::HeaderChanged) => {
+                self.name(log, header)?
+            }
+            _ => log.name,
+        };
+        Ok((name, report))
+    }
+
+    /// What a log is by its header, which must be a log of this job, and of the session that left it.
+    fn name(&self, log: &Log, header: &Header) -> Result<Name, Unfit> {
+        let job = self.job();
+        if header.job != job || header.client != self.opened.envelope.outline.client {
+            let other = format!("it is the log of {}", header.job);
+            return Err(Unfit::Changed(other));
+        }
+        let is = |which: LogOf| header.log == which.id(job);
+        match log.name {
+            Name::Job => Ok(Name::Job),
+            Name::Left(run) if is(LogOf::Session(run.session)) => Ok(Name::Session(run)),
+            Name::Left(run) | Name::Release(run) if is(LogOf::Release(run.session)) => {
+                Ok(Name::Release(run))
+            }
+            _ => Err(Unfit::changed("it is another log")),
+        }
+    }
+
+    fn open(&self, log: &Log) -> Result<Bytes, Unfit> {
+        match &log.at {
+            At::File(path) => self.open_file(log.name, path).map(Bytes::File),
+            At::Object(object) => match self.opened.area.read(*object) {
+                Ok(bytes) => Ok(Bytes::Object(Cursor::new(bytes))),
+                Err(error) if error.is_not_authentic() => Err(Unfit::changed(error)),
+                Err(error) => {
+                    let failure = Failure::from_error(Kind::Environment, &error);
+                    Err(Unfit::Failed(failure))
+                }
+            },
+        }
+    }
+
+    /// A log that was noted and is not there any more was removed. One that was never noted and is empty has not begun: its writer died
+    /// before it wrote a byte.
+    fn open_file(&self, name: Name, path: &Path) -> Result<File, Unfit> {
+        let failed = |error: io::Error| {
+            let message = format!("cannot read {}: {error}", path.display());
+            Unfit::Failed(Failure::new(Kind::Environment, message))
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path);
+        let what = match file {
+            Ok(file) if file.metadata().map_err(failed)?.len() > 0 => return Ok(file),
+            Ok(_) => "empty",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "gone",
+            Err(error) => return Err(failed(error)),
+        };
+        Err(match (name, self.anchor) {
+            (Name::Job, None) => {
+                let message = format!("{} has no audit log yet", self.job());
+                Unfit::Failed(Failure::new(Kind::User, message))
+            }
+            _ => Unfit::Changed(format!("its file is {what}")),
+        })
+    }
+}
+
+fn has_bytes(path: &Path) -> bool {
+    // What is there but is no file is opened, and fails there.
+    fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || there.len() > 0)
+}
+
+fn left_logs(lefts: &[Left]) -> Vec<Log> {
+    let logs = |left: &Left| {
+        let of = Some((left.task, left.attempt));
+        let session = left.session;
+        let name = Name::Left(Run { of, session });
+        let log = move |object: &ObjectId| Log {
+            name,
+            at: At::Object(*object),
+        };
+        left.audit.iter().map(log).collect::<Vec<_>>()
+    };
+    lefts.iter().flat_map(logs).collect()
+}
+
+/// The releases of a job's key that are in files of this host and not, byte for byte, among what was left.
+fn releases(
+    directory: &Path,
+    job: JobId,
+    lefts: &[Left],
+    runs: &Runs,
+) -> Result<Vec<Log>, Failure> {
+    let failed = |error: io::Error| {
+        let message = format!("cannot read {}: {error}", directory.display());
+        Failure::new(Kind::Environment, message)
+    };
+    let left: BTreeMap<SessionId, &Left> = lefts.iter().map(|left| (left.session, left)).collect();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let Some(session) = released(&path, job) else {
+            continue;
+        };
+        // Empty: its writer died before it wrote a byte. What is no file fails when it is opened.
+        if !has_bytes(&path) || left.get(&session).is_some_and(|left| holds(left, &path)) {
+            continue;
+        }
+        let of = runs.get(&session).copied();
+        let name = Name::Release(Run { of, session });
+        let at = At::File(path);
+        found.push(Log { name, at });
+    }
+    Ok(found)
+}
+
+/// The session of a release's log, by the name of its file.
+fn released(path: &Path, job: JobId) -> Option<SessionId> {
+    let name = path.file_name()?.to_str()?;
+    let rest = name.strip_prefix(&job.to_string())?.strip_prefix('.')?;
+    rest.strip_suffix(".key.log")?.parse().ok()
+}
+
+fn holds(left: &Left, path: &Path) -> bool {
+    jobs::read(path).is_ok_and(|bytes| left.audit.contains(&safelight_bundle::object_id(&bytes)))
+}
+
+/// The failure of a job's records that are not as they were written.
+pub(crate) fn changed(job: JobId, how: impl fmt::Display) -> Failure {
+    Failure::new(Kind::Denied, format!("the log of {job} was changed: {how}"))
+}
+
+/// The same, of one of its logs.
+pub(crate) fn changed_log(job: JobId, name: Name, how: impl fmt::Display) -> Failure {
+    match name {
+        Name::Job => changed(job, how),
+        name => changed(job, format!("{name}: {how}")),
+    }
+}
+
+pub(super) fn unreadable(job: JobId, name: Name, error: &Error) -> Failure {
+    match error {
+        Error::Damaged { .. } | Error::NotALog => {
+            changed_log(job, name, error).hint(format!("safelight audit verify {job}"))
+        }
+        Error::Version { .. } => Failure::from_error(Kind::Config, error),
+        _ => Failure::from_error(Kind::Environment, error),
+    }
+}
