@@ -33,6 +33,8 @@ mod faults;
 mod frames;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/kills.rs"]
+mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
 #[path = "e2e/readme.rs"]

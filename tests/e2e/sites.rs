@@ -135,7 +135,7 @@ impl Site {
 
     /// A job as this site's books have it.
     pub(crate) fn job(&self, job: &str) -> Option<Value> {
-        let said = self.ask(&["job", "show", job, "--json"]);
+        let said = self.ask(&["job", "show", job, "--tasks", "--json"]);
         serde_json::from_str(&said.out).ok()
     }
 
@@ -175,6 +175,13 @@ impl Site {
     /// What a server started, and the server itself.
     pub(crate) fn tree(&self, name: &str) -> Tree {
         self.served[name].tree()
+    }
+
+    /// The server that is this process, if one is.
+    pub(crate) fn server_with(&self, pid: i32) -> Option<String> {
+        let mut served = self.served.iter();
+        let found = served.find(|(_, running)| running.pid() == pid);
+        found.map(|(name, _)| name.clone())
     }
 
     /// Every process of the site's servers.
@@ -328,13 +335,15 @@ impl Farm {
     #[track_caller]
     pub(crate) fn committed_once(site: &Site, job: &str, tasks: u64) -> usize {
         let attempts = site.attempts(job);
-        let mut committed: Vec<u64> = attempts
+        let mut committed: Vec<&str> = attempts
             .iter()
             .filter(|attempt| attempt["state"] == "committed")
-            .map(|attempt| attempt["task"].as_u64().expect("a task"))
+            .map(|attempt| attempt["task"].as_str().expect("a task"))
             .collect();
         committed.sort_unstable();
-        assert_eq!(committed, (0..tasks).collect::<Vec<_>>(), "{attempts:#?}");
+        let mut all: Vec<_> = (0..tasks).map(|task| format!("0/{task}")).collect();
+        all.sort_unstable();
+        assert_eq!(committed, all, "{attempts:#?}");
         attempts.len()
     }
 
