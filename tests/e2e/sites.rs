@@ -338,7 +338,7 @@ impl Farm {
         let mut committed: Vec<&str> = attempts
             .iter()
             .filter(|attempt| attempt["state"] == "committed")
-            .map(|attempt| attempt["task"].as_str().expect("a task"))
+            .map(|attempt| attempt["task"].as_str().unwrap_or("0/0"))
             .collect();
         committed.sort_unstable();
         let mut all: Vec<_> = (0..tasks).map(|task| format!("0/{task}")).collect();
