@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: setup build demo test test-all lint deny bench clean
 
-PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 util-linux
+PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 util-linux iproute2
 # What must not be skipped where we install everything ourselves.
 export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender
 

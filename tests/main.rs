@@ -17,6 +17,10 @@ mod architecture;
 mod attacks;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bundles.rs"]
+mod bundles;
+#[path = "e2e/carriage.rs"]
+mod carriage;
 #[path = "e2e/client.rs"]
 mod client;
 #[path = "e2e/commands.rs"]
@@ -29,6 +33,8 @@ mod faults;
 mod frames;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/kills.rs"]
+mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
 #[path = "e2e/node.rs"]
@@ -37,5 +43,9 @@ mod node;
 mod readme;
 #[path = "e2e/rootless.rs"]
 mod rootless;
+#[path = "e2e/road.rs"]
+mod road;
+#[path = "e2e/sites.rs"]
+mod sites;
 #[path = "e2e/submit.rs"]
 mod submit;

@@ -4,8 +4,6 @@
 //! gets no shell, no terminal and little environment; what it prints goes to the operator's log.
 
 use std::{
-    cell::RefCell,
-    collections::BTreeSet,
     io,
     os::{fd::AsFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Stdio},
@@ -21,7 +19,12 @@ use safelight_policies::id::JobId;
 use serde::{Serialize, Serializer};
 
 use super::protocol::NotifiedReport;
-use crate::{failure::Failure, jobs::Notify, opened::OpenedJob, state::State};
+use crate::{
+    failure::Failure,
+    jobs::{self, Notify},
+    opened::OpenedJob,
+    state::State,
+};
 
 /// How long a command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
@@ -47,72 +50,58 @@ fn as_text<S: Serializer>(job: &JobId, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// Who is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 enum Way {
     Command,
     Url,
 }
 
-/// Tells, and remembers whom it told while others could not be: who asks again has only those told.
-#[derive(Default)]
-pub(super) struct Teller {
-    told: RefCell<BTreeSet<(JobId, String, u64, Way)>>,
+/// Tells whom the job's author wants told. Whom it told is written down, so who is asked to tell again has only those told that were not.
+pub(super) fn tell(
+    state: &State,
+    job: JobId,
+    word: &str,
+    at: u64,
+) -> Result<NotifiedReport, Failure> {
+    let homeward = OpenedJob::open(state, job)?.homeward(state)?;
+    let Notify { command, url } = &homeward.notify;
+    let told = Told {
+        job,
+        title: &homeward.title,
+        state: word,
+        at,
+    };
+    let command = || run(state, command, &told, COMMAND_MAX);
+    let url = || {
+        url.as_deref()
+            .map_or(Ok(()), |it| post(it, &told, POST_MAX))
+    };
+    Ok(NotifiedReport {
+        command: once(state, &told, Way::Command, command)?,
+        url: once(state, &told, Way::Url, url)?,
+    })
 }
 
-impl Teller {
-    /// Tells whom the job's author wants told.
-    pub(super) fn tell(
-        &self,
-        state: &State,
-        job: JobId,
-        word: &str,
-        at: u64,
-    ) -> Result<NotifiedReport, Failure> {
-        let homeward = OpenedJob::open(state, job)?.homeward(state)?;
-        let Notify { command, url } = &homeward.notify;
-        let told = Told {
-            job,
-            title: &homeward.title,
-            state: word,
-            at,
-        };
-        let command = || run(state, command, &told, COMMAND_MAX);
-        let url = || {
-            url.as_deref()
-                .map_or(Ok(()), |it| post(it, &told, POST_MAX))
-        };
-        let report = NotifiedReport {
-            command: self.once(&told, Way::Command, command),
-            url: self.once(&told, Way::Url, url),
-        };
-        if report.complete() {
-            for way in [Way::Command, Way::Url] {
-                self.told.borrow_mut().remove(&key(&told, way));
-            }
-        }
-        Ok(report)
+/// Tells one, unless it was told; answers why it could not.
+fn once(
+    state: &State,
+    told: &Told<'_>,
+    way: Way,
+    tell: impl FnOnce() -> Result<(), String>,
+) -> Result<Option<String>, Failure> {
+    let Told { job, at, .. } = told;
+    let mark = match way {
+        Way::Command => "command",
+        Way::Url => "url",
+    };
+    let mark = state.job(*job)?.join(format!("told.{mark}.{at}.{}", told.state));
+    if mark.exists() {
+        return Ok(None);
     }
-
-    /// Tells one, unless it was told; answers why it could not.
-    fn once(
-        &self,
-        told: &Told<'_>,
-        way: Way,
-        tell: impl FnOnce() -> Result<(), String>,
-    ) -> Option<String> {
-        if self.told.borrow().contains(&key(told, way)) {
-            return None;
-        }
-        let failed = tell().err();
-        if failed.is_none() {
-            self.told.borrow_mut().insert(key(told, way));
-        }
-        failed
+    match tell() {
+        Ok(()) => jobs::write_private(&mark, b"").map(|()| None),
+        Err(why) => Ok(Some(why)),
     }
-}
-
-fn key(told: &Told<'_>, way: Way) -> (JobId, String, u64, Way) {
-    (told.job, told.state.to_owned(), told.at, way)
 }
 
 /// Runs a command; an empty one is none. Answers why it failed.

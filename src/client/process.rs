@@ -51,6 +51,12 @@ impl ClientProcess {
         }
     }
 
+    /// True as long as the process is there.
+    pub(crate) fn lives(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_some_and(|process| matches!(process.child.try_wait(), Ok(None)))
+    }
+
     /// The client's signing key, and its alias on this host.
     pub(crate) fn public(&self) -> (VerifyKey, ClientAlias) {
         (self.key, self.alias.clone())

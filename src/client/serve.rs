@@ -15,7 +15,7 @@ use safelight_seal::{harden::harden, key_file::ClientSecret, random::SystemRando
 use super::{
     addressing,
     delivery::{self, Delivered},
-    notify::Teller,
+    notify,
     protocol::{Answer, Ask, DeliveredReport},
 };
 use crate::{
@@ -45,7 +45,6 @@ pub(crate) fn run(arguments: &ClientArgs) -> Result<(), Failure> {
     let client = Client {
         secret: jobs::client_secret(&state, &SystemRandom::new())?,
         state,
-        teller: Teller::default(),
     };
     while let Some(incoming) = parent.recv::<Ask>().or_fail(Kind::Internal)? {
         let (ask, []) = incoming.exactly::<0>().or_fail(Kind::Internal)?;
@@ -61,7 +60,6 @@ pub(crate) fn run(arguments: &ClientArgs) -> Result<(), Failure> {
 struct Client {
     state: State,
     secret: ClientSecret,
-    teller: Teller,
 }
 
 impl Client {
@@ -77,8 +75,7 @@ impl Client {
             }
             Ask::Deliver { job, session } => self.deliver(job, session).map(Answer::Delivered),
             Ask::Notify { job, state, at } => {
-                let told = self.teller.tell(&self.state, job, &state, at);
-                told.map(Answer::Notified)
+                notify::tell(&self.state, job, &state, at).map(Answer::Notified)
             }
         }
     }

@@ -11,7 +11,7 @@ use safelight_policies::{
     lease::{Lease, Wrapper},
 };
 use safelight_scheduler::{
-    Anchor, AttemptEntry, JobEntry, Leasing, Place, Rules, Settlement, SqliteLedger,
+    Anchor, AttemptEntry, JobEntry, Leasing, Moved, Place, Report, Rules, Settlement, SqliteLedger,
 };
 use safelight_seal::{
     identity::SigningSecret,
@@ -109,6 +109,15 @@ impl Books {
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
         self.runtime.block_on(answer).or_fail(Kind::Environment)
+    }
+
+    /// Reports, and leaves what does not fit the job's state as it is.
+    pub(crate) fn report(&self, job: JobId, report: Report, now: u64) -> Result<(), Failure> {
+        match self.wait(self.ledger.report(job, report, now))? {
+            Moved::Refused { reason } => tracing::debug!("{job}: {report:?}: {reason}"),
+            Moved::Done { .. } | Moved::Already => {}
+        }
+        Ok(())
     }
 
     /// The schedule server's public key.

@@ -3,15 +3,20 @@
 //! Everything here may happen twice: after a crash a letter that was kept but not noted is read again. Files are written first, the
 //! ledger's row last.
 
+use std::collections::BTreeSet;
+
 use safelight_bundle::{
     Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Outcome, PrekeyBatch, Receipt,
-    ResultNotice, window::Row,
+    ResultNotice, Verdict, window::Row,
 };
-use safelight_policies::id::{JobId, VerifyKey};
+use safelight_policies::id::{JobId, ObjectId, VerifyKey};
 use safelight_scheduler::{Received, Report, Terms};
 use serde::{Deserialize, Serialize};
 
-use super::{card::Peer, errand};
+use super::{
+    card::{Peer, Role},
+    errand,
+};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
@@ -50,7 +55,9 @@ pub(super) struct Arrivals<'a> {
     pub(super) books: &'a Books,
     pub(super) peer: &'a Peer,
     pub(super) now: u64,
-    /// Receipts among them: acted upon after the folder was read.
+    /// Our letters that are on their way to this peer.
+    pub(super) going: BTreeSet<ObjectId>,
+    /// Receipts among what came: their letters leave the folder after it was read.
     pub(super) receipts: Vec<Receipt>,
 }
 
@@ -87,7 +94,7 @@ impl Arrivals<'_> {
             Some(AnyLetter::Ended(letter)) => self.ended(letter)?,
             Some(AnyLetter::Cancel(letter)) => self.cancel(letter)?,
             Some(AnyLetter::Prekeys(letter)) => self.prekeys(letter, &row.from)?,
-            Some(AnyLetter::Receipt(letter)) => self.receipts.push(letter.clone()),
+            Some(AnyLetter::Receipt(letter)) => self.receipt(letter)?,
             Some(AnyLetter::Heartbeat(_) | AnyLetter::Job(_)) | None => {}
         }
         self.books.wait(ledger.keep_letter(row, None, self.now))
@@ -193,6 +200,38 @@ impl Arrivals<'_> {
             .report(letter.job, Report::Canceled, self.now);
         // A job that is over cannot be withdrawn, and that is no fault of the letter's.
         self.books.wait(report).map(drop)
+    }
+
+    /// A letter of ours arrived there, or was refused for good.
+    fn receipt(&mut self, receipt: &Receipt) -> Result<(), Failure> {
+        if !self.going.contains(&receipt.of) {
+            return Ok(());
+        }
+        let (ledger, subject) = (self.books.ledger(), receipt.of.to_string());
+        let mut about = None;
+        for kind in [errand::LETTER, errand::FAREWELL] {
+            let finished = self
+                .books
+                .wait(ledger.finish_errand(kind, &subject, self.now))?;
+            about = about.or(finished);
+        }
+        if let Some(job) = about {
+            let report = match receipt.verdict {
+                Verdict::Accepted => Report::Accepted,
+                Verdict::Refused { code } => {
+                    let site = &self.peer.card.site;
+                    tracing::error!("{site}: a letter about {job} was refused: {code:?}");
+                    Report::FailedThere
+                }
+            };
+            // Only at home does a receipt move a job: there it is about the announcement, which may not be noted as published yet.
+            if self.peer.card.role == Role::Remote {
+                self.books.report(job, Report::Published, self.now)?;
+                self.books.report(job, report, self.now)?;
+            }
+        }
+        self.receipts.push(receipt.clone());
+        Ok(())
     }
 
     fn prekeys(&self, letter: &PrekeyBatch, site: &VerifyKey) -> Result<(), Failure> {

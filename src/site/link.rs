@@ -3,10 +3,10 @@
 //!
 //! What a letter means is decided by [`super::arrivals`]; here it is only kept, once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use safelight_bundle::{
-    Areas, BlobList, Collected, Delivery, Directory, Epoch, Inbox, Item, Journal, Keeper, Letter,
+    Areas, BlobList, Delivery, Directory, Epoch, Inbox, Item, Journal, Keeper, Letter,
     Limits, Load, Numbers, Objects, Outbox, Peer as Known, Posted, Pushed, Receipt, Report, Role,
     Stamp, Trust, Windows, window::Row,
 };
@@ -30,6 +30,8 @@ pub(super) struct Link {
     outbox: Outbox,
     from: Directory,
     to: Directory,
+    /// Receipts whose letters are to leave our folder.
+    collected: Vec<Receipt>,
     /// When the last sign of life was sent, in seconds since 1970.
     pub(super) beat: u64,
 }
@@ -115,6 +117,7 @@ impl Link {
             outbox: Outbox::new(me, epoch, numbers, items),
             from: Directory::at(&peer.r#in),
             to: Directory::at(&peer.out),
+            collected: Vec::new(),
             beat: 0,
             peer,
         })
@@ -128,6 +131,11 @@ impl Link {
     /// The newest letter that came.
     pub(super) fn newest(&self) -> Option<safelight_bundle::Seq> {
         self.inbox.newest(&self.key())
+    }
+
+    /// The letters that are on their way.
+    pub(super) fn going(&self) -> BTreeSet<ObjectId> {
+        self.outbox.items().map(safelight_bundle::Item::of).collect()
     }
 
     /// Letters on their way that wait for a receipt.
@@ -187,16 +195,23 @@ impl Link {
         self.outbox.push(&self.to, &self.store, &mut journal, now)
     }
 
-    /// Acts on a receipt.
+    /// Takes letters that came with a receipt out of our folder. One that cannot be taken out now is taken out in a later turn.
     pub(super) fn collect(
         &mut self,
         books: &Books,
-        receipt: &Receipt,
-    ) -> Result<Collected, Failure> {
+        receipts: Vec<Receipt>,
+    ) -> Result<(), Failure> {
+        self.collected.extend(receipts);
         let mut journal = Ledgered { books };
         let from = self.key();
-        self.outbox
-            .collect(&from, receipt, &self.to, &self.store, &mut journal)
-            .or_fail(Kind::Environment)
+        while let Some(receipt) = self.collected.last() {
+            let (to, store) = (&self.to, &self.store);
+            let collected = self
+                .outbox
+                .collect(&from, receipt, to, store, &mut journal);
+            let _ = collected.or_fail(Kind::Environment)?;
+            self.collected.pop();
+        }
+        Ok(())
     }
 }

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use safelight_bundle::{Collected, Epoch, Heartbeat, Receipt};
+use safelight_bundle::{Epoch, Heartbeat, Receipt};
 use safelight_policies::id::{JobId, ObjectId, SiteName};
-use safelight_scheduler::{Errand, Event, JobEntry, JobState, Moved, Queue, Report, Target};
+use safelight_scheduler::{Errand, Event, JobEntry, JobState, Queue, Report, Target};
 use safelight_seal::random::{Random, SystemRandom};
 
 use super::{
@@ -19,11 +19,9 @@ use super::{
     voice::Voice,
 };
 use crate::{
-    client::ClientProcess,
     failure::{Failure, Kind, OrFail},
     run::Books,
     state::State,
-    warden::LetterSigner,
 };
 
 /// How much of a kind is done in one turn.
@@ -49,10 +47,7 @@ impl Site {
     /// Opens everything.
     pub(super) fn open(state: &State, config: Config) -> Result<Self, Failure> {
         let books = Books::open_with(state, config.rules.clone())?;
-        let voice = match config.role {
-            Role::Local => Voice::Client(ClientProcess::start(state)?),
-            Role::Remote => Voice::Warden(LetterSigner::start(state)?),
-        };
+        let voice = Voice::start(state, config.role)?;
         let rule = books.wait(books.ledger().queue_rule(Queue::Outsourced))?;
         let rule = config.outsourced(rule.paused);
         books.wait(books.ledger().set_queue(Queue::Outsourced, rule))?;
@@ -91,6 +86,7 @@ impl Site {
     pub(super) fn turn(&mut self, now: u64) {
         let mut troubles = Vec::new();
         let mut acts: Vec<(&str, Act)> = vec![
+            ("who signs", Self::revive),
             ("the ledger", Self::expire),
             ("letters", Self::read),
             ("the story", Self::follow),
@@ -118,6 +114,15 @@ impl Site {
         self.status.report(&self.state, troubles, now);
     }
 
+    /// The process that signs may have been killed: another one takes its place.
+    fn revive(&mut self, _now: u64) -> Result<(), Failure> {
+        if !self.voice.lives() {
+            tracing::error!("the process that signs for this site is gone; another one is started");
+            self.voice = Voice::start(&self.state, self.config.role)?;
+        }
+        Ok(())
+    }
+
     fn expire(&mut self, now: u64) -> Result<(), Failure> {
         let reaped = self.books.wait(self.books.ledger().expire(now))?;
         for session in reaped.sessions {
@@ -139,13 +144,11 @@ impl Site {
                 books: &self.books,
                 peer: &peer,
                 now,
+                going: self.links[index].going(),
                 receipts: Vec::new(),
             };
             let report = self.links[index].scan(&mut arrivals, now);
             let receipts = std::mem::take(&mut arrivals.receipts);
-            for receipt in receipts {
-                self.collect(index, &receipt, now)?;
-            }
             for owed in &report.receipts {
                 let (of, verdict) = (owed.of, owed.verdict);
                 let times = (now, now + LETTER_LIFE);
@@ -156,52 +159,15 @@ impl Site {
             if let Some(error) = report.stopped {
                 stopped = Err(Failure::from_error(Kind::Environment, &error));
             }
+            let collected = self.links[index].collect(&self.books, receipts);
+            stopped = stopped.and(collected);
         }
         stopped
     }
 
-    /// A receipt: the letter arrived, or was refused for good.
-    fn collect(&mut self, index: usize, receipt: &Receipt, now: u64) -> Result<(), Failure> {
-        let collected = self.links[index].collect(&self.books, receipt)?;
-        let (of, refused) = match collected {
-            Collected::Unknown => return Ok(()),
-            Collected::Accepted { of } => (of, None),
-            Collected::Refused { of, code } => (of, Some(code)),
-        };
-        let (mut about, subject) = (None, of.to_string());
-        for kind in [errand::LETTER, errand::FAREWELL] {
-            let finished = self.books.ledger().finish_errand(kind, &subject, now);
-            about = about.or(self.books.wait(finished)?);
-        }
-        let Some(job) = about else {
-            return Ok(());
-        };
-        if let Some(code) = refused {
-            tracing::error!(
-                "{}: a letter about {job} was refused: {code:?}",
-                self.links[index].peer.card.site
-            );
-        }
-        if matches!(self.voice, Voice::Client(_)) {
-            let report = match refused {
-                None => Report::Accepted,
-                Some(_) => Report::FailedThere,
-            };
-            self.report(job, report, now)?;
-        }
-        Ok(())
-    }
-
     /// Reports, and leaves what does not fit the job's state as it is.
     pub(super) fn report(&self, job: JobId, report: Report, now: u64) -> Result<(), Failure> {
-        match self
-            .books
-            .wait(self.books.ledger().report(job, report, now))?
-        {
-            Moved::Refused { reason } => tracing::debug!("{job}: {report:?}: {reason}"),
-            Moved::Done { .. } | Moved::Already => {}
-        }
-        Ok(())
+        self.books.report(job, report, now)
     }
 
     /// What happened to jobs since the last turn: ends become errands.

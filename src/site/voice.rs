@@ -3,7 +3,8 @@
 
 use safelight_policies::id::VerifyKey;
 
-use crate::{client::ClientProcess, failure::Failure, warden::LetterSigner};
+use super::card::Role;
+use crate::{client::ClientProcess, failure::Failure, state::State, warden::LetterSigner};
 
 /// The process that signs the site's letters.
 pub(super) enum Voice {
@@ -14,6 +15,22 @@ pub(super) enum Voice {
 }
 
 impl Voice {
+    /// Starts the process.
+    pub(super) fn start(state: &State, role: Role) -> Result<Self, Failure> {
+        Ok(match role {
+            Role::Local => Self::Client(ClientProcess::start(state)?),
+            Role::Remote => Self::Warden(LetterSigner::start(state)?),
+        })
+    }
+
+    /// True as long as the process is there.
+    pub(super) fn lives(&mut self) -> bool {
+        match self {
+            Self::Client(client) => client.lives(),
+            Self::Warden(warden) => warden.lives(),
+        }
+    }
+
     /// Who signs.
     pub(super) fn public(&self) -> VerifyKey {
         match self {

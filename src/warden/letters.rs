@@ -97,6 +97,11 @@ impl LetterSigner {
         Ok(signer)
     }
 
+    /// True as long as the process is there.
+    pub(crate) fn lives(&mut self) -> bool {
+        matches!(self.process.child.try_wait(), Ok(None))
+    }
+
     /// Who the site is.
     pub(crate) fn public(&self) -> VerifyKey {
         self.public

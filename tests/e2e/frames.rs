@@ -12,12 +12,12 @@ use std::{
 
 use crate::harness::{Ended, Host, clean, end, requires, word};
 
-const POV_SCENE: &str = "/usr/share/doc/povray/examples/animations/splinefollow/splinefollow.pov";
-const BLENDER_SCENE: &str = include_str!("../../demo/scene.py");
+pub(crate) const POV_SCENE: &str = "/usr/share/doc/povray/examples/animations/splinefollow/splinefollow.pov";
+pub(crate) const BLENDER_SCENE: &str = include_str!("../../demo/scene.py");
 
 /// A picture as numbers.
 #[derive(PartialEq, Eq)]
-struct Picture {
+pub(crate) struct Picture {
     width: u32,
     height: u32,
     pixels: Vec<u8>,
@@ -25,7 +25,7 @@ struct Picture {
 
 impl Picture {
     #[track_caller]
-    fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut decoder = png::Decoder::new(BufReader::new(file));
         decoder.set_transformations(png::Transformations::EXPAND);
@@ -49,7 +49,7 @@ impl Picture {
     }
 
     /// How many bytes differ; all if the sizes do.
-    fn differs(&self, other: &Self) -> usize {
+    pub(crate) fn differs(&self, other: &Self) -> usize {
         if (self.width, self.height) != (other.width, other.height) {
             return self.pixels.len();
         }
@@ -94,7 +94,7 @@ fn bare(host: &Host, directory: &Path, central: &str, command: &[&str]) -> Ended
 }
 
 /// POV-Ray's own scene, and a word in front of its camera.
-fn pov_project(host: &Host, name: &str, word: &str) -> PathBuf {
+pub(crate) fn pov_project(host: &Host, name: &str, word: &str) -> PathBuf {
     let scene = fs::read_to_string(POV_SCENE).expect("POV-Ray's example");
     let text = format!(
         "text {{ internal 1 \"{word}\" 0.2, 0 pigment {{ color rgb <1, 0.2, 0.1> }} finish {{ ambient 0.6 }} \
@@ -158,7 +158,7 @@ fn a_povray_frame_is_the_same_in_the_dark_and_in_the_open() {
 }
 
 /// The demo's project, and a word before its camera.
-fn blender_project(host: &Host, name: &str, word: &str) -> PathBuf {
+pub(crate) fn blender_project(host: &Host, name: &str, word: &str) -> PathBuf {
     let project = host.dir(name);
     host.dir(Path::new(name).join("frames"));
     let mark = "scene = bpy.context.scene\n";
@@ -230,7 +230,7 @@ fn a_blender_frame_is_the_same_in_the_dark_and_in_the_open() {
     assert!(dark.differs(&other) > 100, "the word does not show");
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("directory");
     for entry in fs::read_dir(from).expect("directory").flatten() {
         let target = to.join(entry.file_name());

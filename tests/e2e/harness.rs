@@ -65,7 +65,7 @@ fn has(need: &str) -> bool {
         "userns" => succeeds("unshare", &["--user", "true"]),
         // The kernel's answer is behind a system call; the program's own diagnosis asks it.
         "landlock" => doctor_says("landlock"),
-        "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" => {
+        "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip" => {
             installed(need).is_some()
         }
         other => panic!("unknown need {other:?}"),
@@ -94,7 +94,7 @@ fn doctor_says(feature: &str) -> bool {
 
 /// Where a program is, as the session would find it.
 pub(crate) fn installed(program: &str) -> Option<PathBuf> {
-    ["/usr/local/bin", "/usr/bin", "/bin"]
+    ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         .iter()
         .map(|directory| Path::new(directory).join(program))
         .find(|path| path.is_file())
@@ -314,6 +314,11 @@ impl Running {
         self.child.id().cast_signed()
     }
 
+    /// What it said until now: standard output, standard error.
+    pub(crate) fn so_far(&self) -> (String, String) {
+        (text(&self.out), text(&self.err))
+    }
+
     /// Waits for a line of standard output that begins so, and answers the rest of it.
     #[track_caller]
     pub(crate) fn line(&mut self, begin: &str) -> String {
@@ -380,7 +385,6 @@ impl Running {
         while self.readers.iter().any(|reader| !reader.is_finished()) && Instant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
-        let text = |from: &Mutex<String>| from.lock().map(|text| text.clone()).unwrap_or_default();
         Ended {
             code: status.code(),
             signal: status.signal(),
@@ -388,6 +392,10 @@ impl Running {
             err: text(&self.err),
         }
     }
+}
+
+fn text(from: &Mutex<String>) -> String {
+    from.lock().map(|text| text.clone()).unwrap_or_default()
 }
 
 impl Drop for Running {
@@ -441,6 +449,8 @@ pub(crate) enum Role {
     Warden,
     Audit,
     View,
+    /// The client's process at its own site.
+    Client,
     /// The outer launcher.
     Launcher,
     /// The session's PID 1.
@@ -583,13 +593,14 @@ fn below(parent: Role, child: &Process) -> Role {
             Some("keyd") => Role::Warden,
             Some("__audit") => Role::Audit,
             Some("__view") => Role::View,
+            Some("__client") => Role::Client,
             Some("__launch") => Role::Launcher,
             _ => Role::Other,
         },
         Role::Launcher => Role::Init,
         Role::Init => Role::Command,
         Role::Command | Role::Session => Role::Session,
-        Role::Warden | Role::Audit | Role::View | Role::Other => Role::Other,
+        Role::Warden | Role::Audit | Role::View | Role::Client | Role::Other => Role::Other,
     }
 }
 
