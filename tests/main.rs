@@ -41,10 +41,10 @@ mod lacking;
 mod node;
 #[path = "e2e/readme.rs"]
 mod readme;
-#[path = "e2e/rootless.rs"]
-mod rootless;
 #[path = "e2e/road.rs"]
 mod road;
+#[path = "e2e/rootless.rs"]
+mod rootless;
 #[path = "e2e/sites.rs"]
 mod sites;
 #[path = "e2e/submit.rs"]

@@ -155,9 +155,10 @@ impl Post {
         let Way { to_north, from, to } = &self.ways[index];
         let (to_north, from, to) = (*to_north, from.clone(), to.clone());
         let mut names = names(&from)?;
-        let gone = self.seen.keys().filter(|(way, name)| {
-            *way == to_north && !names.contains(name) && from.exists()
-        });
+        let gone = self
+            .seen
+            .keys()
+            .filter(|(way, name)| *way == to_north && !names.contains(name) && from.exists());
         for key in gone.cloned().collect::<Vec<_>>() {
             let _ = fs::remove_file(to.join(&key.1));
             self.seen.remove(&key);

@@ -41,20 +41,28 @@ fn both_ways(renderer: Renderer, frames: u32) {
         "an older take",
         "what stood there was overwritten"
     );
-    let aside = farm
-        .home
-        .seen(format!("there/frames/frame1.{there}.png"));
+    let aside = farm.home.seen(format!("there/frames/frame1.{there}.png"));
     let back = frames_of(&farm.home, "there").join(frame_file(1));
     std::fs::rename(aside, back).expect("the new frame beside the older one");
     same_pictures(&frames_of(&farm.home, "there"), &open, frames);
 
-    assert_eq!(Farm::committed_once(&farm.home, &here, frames.into()), frames as usize);
-    assert_eq!(Farm::committed_once(&farm.north, &there, frames.into()), frames as usize);
-    assert!(farm.north.job(&here).is_none(), "north knows a job of home's own");
+    assert_eq!(
+        Farm::committed_once(&farm.home, &here, frames.into()),
+        frames as usize
+    );
+    assert_eq!(
+        Farm::committed_once(&farm.north, &there, frames.into()),
+        frames as usize
+    );
+    assert!(
+        farm.north.job(&here).is_none(),
+        "north knows a job of home's own"
+    );
     until("the suppliers are told", || {
         let jobs = [&here, &there];
         let told = jobs.iter().all(|job| {
-            told_by_command(&farm.home, job) == ["delivered"] && supplier.heard_of(job) == ["delivered"]
+            told_by_command(&farm.home, job) == ["delivered"]
+                && supplier.heard_of(job) == ["delivered"]
         });
         told.then_some(())
     });
@@ -85,7 +93,10 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
     let job = farm.submit("show", "north");
     let watched = farm.home.ask(&["job", "watch", &job, "--task", "0/3"]).ok();
     println!("{watched:?}");
-    let away = farm.north.ask(&["job", "watch", &job, "--task", "0/3"]).ok();
+    let away = farm
+        .north
+        .ask(&["job", "watch", &job, "--task", "0/3"])
+        .ok();
     println!("{away:?}");
     farm.delivered(&job);
     all_turned(&farm.home, "show", &drawn, 6);
@@ -96,7 +107,11 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
         .iter()
         .map(|attempt| format!("{} {}", attempt["node"], attempt["slot"]))
         .collect();
-    assert_eq!(places.len(), 4, "not every slot of every node worked: {places:?}");
+    assert_eq!(
+        places.len(),
+        4,
+        "not every slot of every node worked: {places:?}"
+    );
     let logs = farm.home.ask(&["job", "logs", &job, "--task", "0/3"]).ok();
     assert_eq!(logs.out, "frame 4\n");
     let refused = farm.north.ask(&["job", "logs", &job, "--task", "0/3"]);

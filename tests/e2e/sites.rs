@@ -26,7 +26,8 @@ const NEEDS: &[&str] = &["root", "fuse", "userns", "landlock", "setpriv", "ip"];
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes a namespace with a file system of its own, says so, and stays until it is killed.
-const HOLD: &str = "ip link set lo up && mount -t tmpfs -o mode=755 none \"$1\" && echo ready && exec sleep 3600";
+const HOLD: &str =
+    "ip link set lo up && mount -t tmpfs -o mode=755 none \"$1\" && echo ready && exec sleep 3600";
 
 /// True if the machine has what two sites need, and this besides.
 pub(crate) fn farm_requires(more: &[&str]) -> bool {
