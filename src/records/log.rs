@@ -51,10 +51,6 @@ pub(crate) enum Unfit {
 }
 
 impl Unfit {
-    fn changed(how: impl fmt::Display) -> Self {
-        Self::Changed(how.to_string())
-    }
-
     fn of(self, job: JobId, name: Name) -> Failure {
         match self {
             Self::Changed(how) => changed_log(job, name, how),
@@ -207,7 +203,7 @@ impl<'a> Logs<'a> {
             Name::Left(run) | Name::Release(run) if is(LogOf::Release(run.session)) => {
                 Ok(Name::Release(run))
             }
-            _ => Err(Unfit::changed("it is another log")),
+            _ => Err(Unfit::Changed("it is another log".to_owned())),
         }
     }
 
@@ -216,10 +212,12 @@ impl<'a> Logs<'a> {
             At::File(path) => self.open_file(log.name, path).map(Bytes::File),
             At::Object(object) => match self.opened.area.read(*object) {
                 Ok(bytes) => Ok(Bytes::Object(Cursor::new(bytes))),
-                Err(error) if error.is_not_authentic() => Err(Unfit::changed(error)),
                 Err(error) => {
                     let failure = Failure::from_error(Kind::Environment, &error);
-                    Err(Unfit::Failed(failure))
+                    Err(match error.is_not_authentic() {
+                        true => Unfit::Changed(failure.message()),
+                        false => Unfit::Failed(failure),
+                    })
                 }
             },
         }

@@ -135,6 +135,7 @@ fn a_log_that_is_gone_or_changed_is_named_and_hides_no_other() {
     let end = end.unwrap_err();
     let named = format!("the log of {JOB} was changed: a log of task 0/3, attempt 1 (");
     assert!(end.contains(&named), "{end}");
+    assert!(end.contains("No such file"), "{end}");
     assert!(read(&farm.state, &farm.opened).is_err());
 
     // A whole log of another session is another log; so is another job's.
