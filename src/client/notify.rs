@@ -94,7 +94,9 @@ fn once(
         Way::Command => "command",
         Way::Url => "url",
     };
-    let mark = state.job(*job)?.join(format!("told.{mark}.{at}.{}", told.state));
+    let mark = state
+        .job(*job)?
+        .join(format!("told.{mark}.{at}.{}", told.state));
     if mark.exists() {
         return Ok(None);
     }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use safelight_bundle::{
-    Areas, BlobList, Delivery, Directory, Epoch, Inbox, Item, Journal, Keeper, Letter,
-    Limits, Load, Numbers, Objects, Outbox, Peer as Known, Posted, Pushed, Receipt, Report, Role,
-    Stamp, Trust, Windows, window::Row,
+    Areas, BlobList, Delivery, Directory, Epoch, Inbox, Item, Journal, Keeper, Letter, Limits,
+    Load, Numbers, Objects, Outbox, Peer as Known, Posted, Pushed, Receipt, Report, Role, Stamp,
+    Trust, Windows, window::Row,
 };
 use safelight_policies::id::{ObjectId, VerifyKey};
 
@@ -135,7 +135,10 @@ impl Link {
 
     /// The letters that are on their way.
     pub(super) fn going(&self) -> BTreeSet<ObjectId> {
-        self.outbox.items().map(safelight_bundle::Item::of).collect()
+        self.outbox
+            .items()
+            .map(safelight_bundle::Item::of)
+            .collect()
     }
 
     /// Letters on their way that wait for a receipt.
@@ -196,19 +199,13 @@ impl Link {
     }
 
     /// Takes letters that came with a receipt out of our folder. One that cannot be taken out now is taken out in a later turn.
-    pub(super) fn collect(
-        &mut self,
-        books: &Books,
-        receipts: Vec<Receipt>,
-    ) -> Result<(), Failure> {
+    pub(super) fn collect(&mut self, books: &Books, receipts: Vec<Receipt>) -> Result<(), Failure> {
         self.collected.extend(receipts);
         let mut journal = Ledgered { books };
         let from = self.key();
         while let Some(receipt) = self.collected.last() {
             let (to, store) = (&self.to, &self.store);
-            let collected = self
-                .outbox
-                .collect(&from, receipt, to, store, &mut journal);
+            let collected = self.outbox.collect(&from, receipt, to, store, &mut journal);
             let _ = collected.or_fail(Kind::Environment)?;
             self.collected.pop();
         }

@@ -182,8 +182,14 @@ impl Project {
                 "assetReferences: {{ inputs: {{ filenames: [{files}], directories: [{directories}] }} }}"
             ),
         );
-        let policy = format!("policy = \"{}\"\nexpect = [\"frames/frame#.png\"]", command[0]);
-        site.write(format!("{name}/safelight-job.toml"), settings(site, &policy));
+        let policy = format!(
+            "policy = \"{}\"\nexpect = [\"frames/frame#.png\"]",
+            command[0]
+        );
+        site.write(
+            format!("{name}/safelight-job.toml"),
+            settings(site, &policy),
+        );
     }
 
     /// Renders every frame in the open; answers where they are.
@@ -286,7 +292,9 @@ fn hear(mut stream: std::net::TcpStream, heard: &Mutex<Vec<String>>, deaf: &Atom
         heard.push(body.to_owned());
         "204 Heard"
     };
-    let _ = stream.write_all(format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes());
+    let _ = stream.write_all(
+        format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes(),
+    );
 }
 
 impl Drop for Supplier {

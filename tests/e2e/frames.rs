@@ -12,7 +12,8 @@ use std::{
 
 use crate::harness::{Ended, Host, clean, end, requires, word};
 
-pub(crate) const POV_SCENE: &str = "/usr/share/doc/povray/examples/animations/splinefollow/splinefollow.pov";
+pub(crate) const POV_SCENE: &str =
+    "/usr/share/doc/povray/examples/animations/splinefollow/splinefollow.pov";
 pub(crate) const BLENDER_SCENE: &str = include_str!("../../demo/scene.py");
 
 /// A picture as numbers.

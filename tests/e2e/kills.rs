@@ -97,7 +97,11 @@ fn a_site_that_is_killed_between_two_steps_goes_on() {
 
     // Announced, and nobody has read it.
     trial.farm.carriage.rule(|parcel| {
-        if parcel.to_north { Act::Leave } else { Act::Carry }
+        if parcel.to_north {
+            Act::Leave
+        } else {
+            Act::Carry
+        }
     });
     let job = trial.submit(2, TURN);
     trial.farm.home.until_job(&job.id, &["published"]);
@@ -116,7 +120,11 @@ fn a_site_that_is_killed_between_two_steps_goes_on() {
 
     // Every frame is stored, and home does not know that this is all.
     trial.farm.carriage.rule(|parcel| {
-        if parcel.kind() == "ended" { Act::Leave } else { Act::Carry }
+        if parcel.kind() == "ended" {
+            Act::Leave
+        } else {
+            Act::Carry
+        }
     });
     let job = trial.submit(2, TURN);
     trial.farm.north.until_job(&job.id, &["returning"]);
@@ -190,7 +198,9 @@ fn a_server_that_is_killed_while_frames_are_rendered_loses_none() {
     let job = trial.submit(4, &slow);
     until("the first frame is stored", || {
         let out = trial.farm.home.seen(&job.bundle).join("out");
-        std::fs::read_dir(out).is_ok_and(|mut files| files.next().is_some()).then_some(())
+        std::fs::read_dir(out)
+            .is_ok_and(|mut files| files.next().is_some())
+            .then_some(())
     });
     kill_one(&trial.farm.home, &["serve"], Role::Client);
     again(&mut trial.farm.home, "serve");
@@ -219,14 +229,27 @@ fn at_random(seed: u64, kills: u32) {
     for _ in 0..kills {
         std::thread::sleep(Duration::from_millis(chance.below(1200)));
         let at_home = chance.below(3) == 0;
-        let site = if at_home { &trial.farm.home } else { &trial.farm.north };
+        let site = if at_home {
+            &trial.farm.home
+        } else {
+            &trial.farm.north
+        };
         let mut all = site.processes();
         all.sort_by_key(|process| (process.started, process.pid));
         let index = usize::try_from(chance.below(all.len() as u64)).unwrap_or_default();
         let chosen = &all[index];
-        println!("{} loses {:?} {:?}", site.name, chosen.role, chosen.arguments.get(1));
+        println!(
+            "{} loses {:?} {:?}",
+            site.name,
+            chosen.role,
+            chosen.arguments.get(1)
+        );
         let server = site.server_with(chosen.pid);
-        let site = if at_home { &mut trial.farm.home } else { &mut trial.farm.north };
+        let site = if at_home {
+            &mut trial.farm.home
+        } else {
+            &mut trial.farm.north
+        };
         match server {
             Some(name) => again(site, &name),
             None => drop(kill(Pid::from_raw(chosen.pid), Signal::SIGKILL)),

@@ -26,7 +26,8 @@ const NEEDS: &[&str] = &["root", "fuse", "userns", "landlock", "setpriv", "ip"];
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Makes a namespace with a file system of its own, says so, and stays until it is killed.
-const HOLD: &str = "ip link set lo up && mount -t tmpfs -o mode=755 none \"$1\" && echo ready && exec sleep 3600";
+const HOLD: &str =
+    "ip link set lo up && mount -t tmpfs -o mode=755 none \"$1\" && echo ready && exec sleep 3600";
 
 /// True if the machine has what two sites need, and this besides.
 pub(crate) fn farm_requires(more: &[&str]) -> bool {
@@ -49,6 +50,8 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// One site with its nodes, and the namespaces that they live in.
 pub(crate) struct Site {
     pub(crate) name: &'static str,
+    /// How much the site's servers say.
+    pub(crate) log: &'static str,
     root: PathBuf,
     holder: Child,
     served: BTreeMap<String, Running>,
@@ -67,6 +70,7 @@ impl Site {
         assert_eq!(line, "ready\n", "{name} has no namespace");
         Self {
             name,
+            log: "info",
             root: host.root().to_owned(),
             holder,
             served: BTreeMap::new(),
@@ -114,7 +118,7 @@ impl Site {
             .args(["--pdeathsig", "KILL", "nsenter", "--mount", "--net"])
             .args(["--target", &self.holder.id().to_string(), "--"])
             .arg(program)
-            .env("SAFELIGHT_LOG", "info");
+            .env("SAFELIGHT_LOG", self.log);
         command
     }
 
