@@ -21,12 +21,16 @@ mod bad_input;
 mod bundles;
 #[path = "e2e/carriage.rs"]
 mod carriage;
+#[path = "e2e/carrier.rs"]
+mod carrier;
 #[path = "e2e/client.rs"]
 mod client;
 #[path = "e2e/commands.rs"]
 mod commands;
 #[path = "e2e/darkness.rs"]
 mod darkness;
+#[path = "e2e/farm_darkness.rs"]
+mod farm_darkness;
 #[path = "e2e/faults.rs"]
 mod faults;
 #[path = "e2e/frames.rs"]

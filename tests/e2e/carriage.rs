@@ -16,6 +16,9 @@ use std::{
 
 use crate::{harness::below_directory, sites::Site};
 
+/// The file that makes a directory a hot folder.
+const MARKER: &str = "safelight-hotfolder";
+
 /// How long the carrier rests between two rounds.
 const ROUND: Duration = Duration::from_millis(20);
 
@@ -154,6 +157,10 @@ impl Post {
     fn way(&mut self, index: usize) -> io::Result<()> {
         let Way { to_north, from, to } = &self.ways[index];
         let (to_north, from, to) = (*to_north, from.clone(), to.clone());
+        // Where no hot folder is, nothing is left: it would be found by nobody.
+        if !to.join(MARKER).is_file() {
+            return Ok(());
+        }
         let mut names = names(&from)?;
         let gone = self
             .seen
@@ -213,7 +220,9 @@ fn names(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let above = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(above)?;
+    if !above.is_dir() {
+        fs::create_dir(above)?;
+    }
     let part = above.join(".carried");
     fs::write(&part, bytes)?;
     fs::rename(part, path)

@@ -21,21 +21,21 @@ use crate::harness::{
 };
 
 /// Words to look for, each with what it is.
-struct Canaries(Vec<(&'static str, String)>);
+pub(crate) struct Canaries(pub(crate) Vec<(&'static str, String)>);
 
 impl Canaries {
-    fn new(kinds: &[&'static str]) -> Self {
+    pub(crate) fn new(kinds: &[&'static str]) -> Self {
         Self(kinds.iter().map(|kind| (*kind, word(24))).collect())
     }
 
     #[track_caller]
-    fn get(&self, kind: &str) -> &str {
+    pub(crate) fn get(&self, kind: &str) -> &str {
         let found = self.0.iter().find(|(name, _)| *name == kind);
         &found.expect("a known kind").1
     }
 
     /// Which of them stand in these bytes.
-    fn within(&self, bytes: &[u8]) -> BTreeSet<&'static str> {
+    pub(crate) fn within(&self, bytes: &[u8]) -> BTreeSet<&'static str> {
         let mut begins = vec![false; 1 << 16];
         for (_, word) in &self.0 {
             begins[pair(word.as_bytes())] = true;
@@ -57,9 +57,9 @@ fn pair(bytes: &[u8]) -> usize {
 }
 
 /// Where a word stood.
-type Finding = (String, BTreeSet<&'static str>);
+pub(crate) type Finding = (String, BTreeSet<&'static str>);
 
-fn note(found: &mut Vec<Finding>, place: String, words: BTreeSet<&'static str>) {
+pub(crate) fn note(found: &mut Vec<Finding>, place: String, words: BTreeSet<&'static str>) {
     if !words.is_empty() {
         found.push((place, words));
     }
@@ -67,7 +67,7 @@ fn note(found: &mut Vec<Finding>, place: String, words: BTreeSet<&'static str>) 
 
 /// Searches every file below a directory, and every name, except below `except` and what did not change since `since`. Answers how many
 /// bytes were looked at, too.
-fn search_directory(
+pub(crate) fn search_directory(
     root: &Path,
     except: &Path,
     since: i64,
@@ -106,7 +106,7 @@ fn search_directory(
 }
 
 /// A process's memory, but for what it only maps from files.
-fn memory(pid: i32, canaries: &Canaries) -> (BTreeSet<&'static str>, u64) {
+pub(crate) fn memory(pid: i32, canaries: &Canaries) -> (BTreeSet<&'static str>, u64) {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let (mut found, mut looked) = (canaries.within(maps.as_bytes()), 0);
     let Ok(mut mem) = File::open(format!("/proc/{pid}/mem")) else {
@@ -140,7 +140,7 @@ fn memory(pid: i32, canaries: &Canaries) -> (BTreeSet<&'static str>, u64) {
 }
 
 /// What a process holds open that has no name any more, as it lies on the disk.
-fn unlinked(pid: i32) -> Vec<Vec<u8>> {
+pub(crate) fn unlinked(pid: i32) -> Vec<Vec<u8>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
         .flatten();
@@ -210,12 +210,12 @@ fn search_places(host: &Host, except: &Path, canaries: &Canaries) -> Vec<Finding
 }
 
 /// A letter's successor, so that what a job makes of its input stands in no script.
-fn turned(word: &str) -> String {
+pub(crate) fn turned(word: &str) -> String {
     let next = |byte: u8| if byte == b'z' { b'a' } else { byte + 1 };
     word.bytes().map(|byte| char::from(next(byte))).collect()
 }
 
-const TURN: &str = "tr a-z b-za";
+pub(crate) const TURN: &str = "tr a-z b-za";
 
 /// A project whose every part is a word to look for; its directory's own name is one.
 fn project(host: &Host, canaries: &Canaries) -> PathBuf {

@@ -83,14 +83,25 @@ fn blender_frames_are_the_same_from_here_and_from_there() {
     }
 }
 
+/// These words stand in these lines, in this order.
+#[track_caller]
+fn in_order(said: &str, words: &[&str]) {
+    let mut lines = said.lines();
+    for word in words {
+        let found = lines.any(|line| line.contains(word));
+        assert!(found, "{word:?} is missing, or out of order, in\n{said}");
+    }
+}
+
 #[test]
 fn a_frame_can_be_followed_from_submission_to_storage() {
     if !farm_requires(&[]) {
         return;
     }
     let farm = Farm::at_work();
-    let drawn = shell(&farm.home, "show", 6, TURN, "");
+    let drawn = shell(&farm.home, "show", 8, TURN, "");
     let job = farm.submit("show", "north");
+<<<<<<< HEAD
     let watched = farm.home.ask(&["job", "watch", &job, "--task", "0/3"]).ok();
     println!("{watched:?}");
     let away = farm
@@ -117,9 +128,143 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
     let refused = farm.north.ask(&["job", "logs", &job, "--task", "0/3"]);
     println!("{refused:?}");
     assert_ne!(refused.code, Some(0));
+=======
+    let watch = ["job", "watch", &job, "--task", "0/3"];
+    let watched = farm.home.ask(&watch).ok();
+    in_order(
+        &watched.out,
+        &[
+            "new: submitted",
+            "outsourced: rendered at north",
+            "published: ",
+            "accepted: ",
+            "step 0 task 3     attempt 1 came from north: exited with code 0",
+            "step 0 task 3     1 files are at home",
+            "returning: ",
+            "delivered: ",
+        ],
+    );
+    let others = watched
+        .out
+        .lines()
+        .filter(|line| line.contains("step 0 task"));
+    assert_eq!(others.count(), 2, "{watched:?}");
+    farm.north.until_job(&job, &["delivered"]);
+    let away = farm.north.ask(&watch).ok();
+    in_order(
+        &away.out,
+        &[
+            "waiting: received",
+            "running: ",
+            "step 0 task 3     attempt 1 began on n",
+            "step 0 task 3     attempt 1 is committed",
+            "succeeded: ",
+            "returning: ",
+            "delivered: ",
+        ],
+    );
+    all_turned(&farm.home, "show", &drawn, 8);
+    Farm::committed_once(&farm.north, &job, 8);
+    let attempts = farm.north.attempts(&job);
+    let places: BTreeSet<_> = attempts
+        .iter()
+        .map(|attempt| format!("{} {}", attempt["node"], attempt["slot"]))
+        .collect();
+    assert_eq!(places.len(), 4, "not every slot worked: {places:?}");
+
+    let logs = ["job", "logs", &job, "--task", "0/3"];
+    assert_eq!(farm.home.ask(&logs).ok().out, "frame 4\n");
+    let refused = farm.north.ask(&logs).failed(4);
+    assert!(refused.err.contains("no client key in"), "{refused:?}");
+    assert_eq!(refused.out, "");
+
+>>>>>>> e
     // The same once more: what stands there already is the same.
     let again = farm.submit("show", "north");
     farm.delivered(&again);
-    all_turned(&farm.home, "show", &drawn, 6);
+    all_turned(&farm.home, "show", &drawn, 8);
     farm.queues_are_empty();
+}
+
+#[test]
+fn a_supplier_is_told_of_a_failure_too_and_nothing_of_it_comes_home() {
+    if !farm_requires(&[]) {
+        return;
+    }
+    let farm = Farm::at_work();
+    let supplier = Supplier::at(&farm.home);
+    let fails = "echo frame $0 fails; echo half > $1/out/$0.txt; exit 3";
+    for (bundle, place) in [("here", "local"), ("there", "north")] {
+        shell(&farm.home, bundle, 2, fails, "");
+        let settings = farm.home.read(format!("{bundle}/safelight-job.toml"));
+        farm.home.write(
+            format!("{bundle}/safelight-job.toml"),
+            settings.replace("retries = 9", "retries = 0"),
+        );
+        let job = farm.submit(bundle, place);
+        assert_eq!(
+            farm.home.until_job(&job, &["failed", "delivered"]),
+            "failed"
+        );
+        until("the supplier is told", || {
+            let told = told_by_command(&farm.home, &job) == ["failed"];
+            (told && supplier.heard_of(&job) == ["failed"]).then_some(())
+        });
+        assert_eq!(farm.home.read(format!("{bundle}/out/1.txt")), "");
+        farm.queues_are_empty();
+        // Why it failed is what its author wants to know.
+        let logs = farm.home.ask(&["job", "logs", &job, "--task", "0/0"]).ok();
+        assert_eq!(logs.out, "frame 1 fails\n", "{logs:?}");
+    }
+}
+
+const TWO_STEPS: &str = r#"
+specificationVersion: jobtemplate-2023-09
+name: two steps
+parameterDefinitions:
+  - { name: Plates, type: PATH, objectType: DIRECTORY, dataFlow: INOUT, default: plates }
+steps:
+  - name: Denoise
+    dependencies:
+      - dependsOn: Render
+    parameterSpace:
+      taskParameterDefinitions:
+        - { name: Frame, type: INT, range: 1-2 }
+    script:
+      actions:
+        onRun:
+          command: sh
+          args: ["-c", "ls {{Param.Plates}}; tr a-z A-Z < {{Param.Plates}}/raw.$0 > {{Param.Plates}}/clean.$0", "{{Task.Param.Frame}}"]
+  - name: Render
+    parameterSpace:
+      taskParameterDefinitions:
+        - { name: Frame, type: INT, range: 1-2 }
+    script:
+      actions:
+        onRun:
+          command: sh
+          args: ["-c", "cat {{Param.Plates}}/start > {{Param.Plates}}/raw.$0; echo $0 >> {{Param.Plates}}/raw.$0", "{{Task.Param.Frame}}"]
+"#;
+
+#[test]
+fn a_step_sees_what_the_step_before_made_here_and_there() {
+    if !farm_requires(&[]) {
+        return;
+    }
+    let farm = Farm::at_work();
+    for (bundle, place) in [("here", "local"), ("there", "north")] {
+        let drawn = shell(&farm.home, bundle, 1, "", "");
+        farm.home
+            .write(format!("{bundle}/template.yaml"), TWO_STEPS);
+        farm.home.write(format!("{bundle}/plates/start"), &drawn);
+        let job = farm.submit(bundle, place);
+        farm.delivered(&job);
+        for frame in 1..=2 {
+            let read = |kind: &str| farm.home.read(format!("{bundle}/plates/{kind}.{frame}"));
+            assert_eq!(read("raw"), format!("{drawn}{frame}\n"));
+            assert_eq!(read("clean"), format!("{}{frame}\n", drawn.to_uppercase()));
+        }
+        let logs = farm.home.ask(&["job", "logs", &job, "--task", "0/0"]).ok();
+        assert_eq!(logs.out, "raw.1\nraw.2\nstart\n");
+    }
 }

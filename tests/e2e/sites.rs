@@ -50,6 +50,8 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// One site with its nodes, and the namespaces that they live in.
 pub(crate) struct Site {
     pub(crate) name: &'static str,
+    /// How much the site's servers say.
+    pub(crate) log: &'static str,
     root: PathBuf,
     holder: Child,
     served: BTreeMap<String, Running>,
@@ -68,6 +70,7 @@ impl Site {
         assert_eq!(line, "ready\n", "{name} has no namespace");
         Self {
             name,
+            log: "info",
             root: host.root().to_owned(),
             holder,
             served: BTreeMap::new(),
@@ -115,7 +118,7 @@ impl Site {
             .args(["--pdeathsig", "KILL", "nsenter", "--mount", "--net"])
             .args(["--target", &self.holder.id().to_string(), "--"])
             .arg(program)
-            .env("SAFELIGHT_LOG", "info");
+            .env("SAFELIGHT_LOG", self.log);
         command
     }
 
