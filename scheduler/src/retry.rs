@@ -11,26 +11,42 @@ pub enum Fault {
     Task,
     /// The node's: it may end well elsewhere. Costs no retry, but is counted, because a task may also be what brings nodes down.
     Node,
+    /// Neither's alone: this job and this node do not go together, or the job asked for more than it was given. Whoever submits a job can
+    /// bring it about anywhere and at will, so no node is blamed; else one client could have every node drained.
+    Apart,
     /// Nobody's: refused, or tampered with. Trying again is what an attacker would want.
     Denied,
     /// Nobody's: someone asked for it.
     Asked,
 }
 
+/// The steps before a session begins that fail by what the job is: its policy, what it asks for, its files.
+const APART: [&str; 8] = [
+    "policy",
+    "grant",
+    "host",
+    "lease",
+    "layers",
+    "disk",
+    "job files",
+    "one client at a time without root",
+];
+
 /// Whose fault it was.
 pub fn fault(cause: &Cause) -> Fault {
     match cause {
+        Cause::NotStarted { step, .. } if APART.contains(&step.as_str()) => Fault::Apart,
+        // A write beyond the quota does it.
+        Cause::Poisoned => Fault::Apart,
         Cause::Exited { .. }
         | Cause::Killed { .. }
         | Cause::TimedOut { .. }
         | Cause::OutOfMemory
         | Cause::NoOutput
         | Cause::Flooded => Fault::Task,
-        Cause::NodeLost
-        | Cause::ViewLost
-        | Cause::AuditLost
-        | Cause::Poisoned
-        | Cause::NotStarted { .. } => Fault::Node,
+        Cause::NodeLost | Cause::ViewLost | Cause::AuditLost | Cause::NotStarted { .. } => {
+            Fault::Node
+        }
         Cause::NotAuthentic | Cause::NoKey => Fault::Denied,
         Cause::Canceled => Fault::Asked,
     }
@@ -41,7 +57,7 @@ pub fn fault(cause: &Cause) -> Fault {
 pub struct History {
     /// By its own fault.
     pub task: u32,
-    /// By its node's fault.
+    /// By its node's fault, or apart.
     pub node: u32,
 }
 
@@ -50,7 +66,9 @@ impl History {
     pub fn with(self, fault: Fault) -> Self {
         Self {
             task: self.task.saturating_add(u32::from(fault == Fault::Task)),
-            node: self.node.saturating_add(u32::from(fault == Fault::Node)),
+            node: self
+                .node
+                .saturating_add(u32::from(matches!(fault, Fault::Node | Fault::Apart))),
         }
     }
 }
@@ -78,7 +96,7 @@ pub fn verdict(fault: Fault, history: History, retries: u32, rules: &Rules) -> V
     };
     match fault {
         Fault::Task => again(history.task <= retries, false),
-        Fault::Node => again(history.node < rules.losses_max, true),
+        Fault::Node | Fault::Apart => again(history.node < rules.losses_max, true),
         Fault::Denied => Verdict::GiveUp,
         Fault::Asked => again(true, false),
     }

@@ -25,6 +25,8 @@ use crate::{
 /// An errand that is not done yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errand {
+    /// When it was noted, in seconds since 1970.
+    pub at: u64,
     /// What it is about: a session, a letter, a job.
     pub subject: String,
     /// The job.
@@ -221,19 +223,34 @@ impl SqliteLedger {
         .map_err(failed)
     }
 
-    /// What is to be done of a kind, the oldest first, at most `limit`.
-    pub async fn errands(&self, kind: &str, limit: u32) -> Result<Vec<Errand>, Error> {
+    /// What is to be done of a kind, the oldest first, at most `limit`: after an errand, or from the beginning. Who goes on where it was
+    /// comes to each of them, however many there are that cannot be done.
+    pub async fn errands(
+        &self,
+        kind: &str,
+        after: Option<&Errand>,
+        limit: u32,
+    ) -> Result<Vec<Errand>, Error> {
+        let (at, subject) = match after {
+            Some(errand) => (stored("time", errand.at)?, errand.subject.clone()),
+            None => (i64::MIN, String::new()),
+        };
         let mut connection = self.connection.lock().await;
         let rows = sqlx::query(
-            "SELECT subject, job FROM errand WHERE kind = ? AND done_at IS NULL ORDER BY at, subject LIMIT ?",
+            "SELECT subject, job, at FROM errand
+             WHERE kind = ? AND done_at IS NULL AND (at, subject) > (?, ?)
+             ORDER BY at, subject LIMIT ?",
         )
         .bind(kind.to_owned())
+        .bind(at)
+        .bind(subject)
         .bind(i64::from(limit))
         .fetch_all(&mut *connection)
         .await
         .map_err(failed)?;
         read(&rows, "subject", |row| {
             Ok(Errand {
+                at: row.number("at")?,
                 subject: row.parsed("subject")?,
                 job: row.parsed("job")?,
             })

@@ -2,7 +2,7 @@
 
 use safelight_policies::{
     cause::Cause,
-    id::{NodeName, SessionId, VerifyKey},
+    id::{JobId, NodeName, SessionId, VerifyKey},
 };
 
 use super::{
@@ -138,6 +138,21 @@ impl SqliteLedger {
             gone.execute(&mut *change).await.map_err(failed)?;
         }
         change.commit().await.map_err(failed)
+    }
+
+    /// True if a session of this job runs on this node.
+    pub async fn works_for(&self, node: &NodeName, job: JobId) -> Result<bool, Error> {
+        let mut connection = self.connection.lock().await;
+        let row = sqlx::query(
+            "SELECT session FROM attempt
+             WHERE node = ? AND state = 'running' AND booked = 1 AND job = ? LIMIT 1",
+        )
+        .bind(node.to_string())
+        .bind(job.to_string())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed)?;
+        Ok(row.is_some())
     }
 
     /// All nodes, by name.

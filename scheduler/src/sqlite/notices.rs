@@ -6,13 +6,20 @@ use crate::{Error, JobState, Notice, rows::stored};
 impl SqliteLedger {
     /// Notices that were not sent yet, the oldest first, at most `limit`.
     pub async fn notices(&self, limit: u32) -> Result<Vec<Notice>, Error> {
+        self.notices_after(0, limit).await
+    }
+
+    /// The same, after a number.
+    pub async fn notices_after(&self, number: u64, limit: u32) -> Result<Vec<Notice>, Error> {
         let mut connection = self.connection.lock().await;
-        let rows =
-            sqlx::query("SELECT * FROM notice WHERE sent_at IS NULL ORDER BY number LIMIT ?")
-                .bind(i64::from(limit))
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(failed)?;
+        let rows = sqlx::query(
+            "SELECT * FROM notice WHERE sent_at IS NULL AND number > ? ORDER BY number LIMIT ?",
+        )
+        .bind(stored("number", number)?)
+        .bind(i64::from(limit))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
         read(&rows, "job", |row| {
             Ok(Notice {
                 number: row.number("number")?,

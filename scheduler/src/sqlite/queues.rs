@@ -1,7 +1,7 @@
 //! Jobs into queues, through them and out of them.
 
 use safelight_policies::{
-    id::{ClientAlias, JobId, ObjectId},
+    id::{ClientAlias, JobId, ObjectId, SiteName},
     outline::Outline,
 };
 
@@ -116,24 +116,35 @@ impl SqliteLedger {
         Ok(moved)
     }
 
-    /// The job whose bundle may leave next: the first of the outsourced queue, while fewer are under way than may be.
-    pub async fn to_publish(&self, now: u64) -> Result<Option<JobId>, Error> {
+    /// The job whose bundle may leave next: the first of the outsourced queue that is not passed over, while fewer are under way than may
+    /// be. `pass` is told the job and the site that it was placed at.
+    pub async fn to_publish(
+        &self,
+        now: u64,
+        pass: impl Fn(JobId, Option<&SiteName>) -> bool,
+    ) -> Result<Option<JobId>, Error> {
         let mut connection = self.connection.lock().await;
         let mut change = begin(&mut connection).await?;
-        let row = sqlx::query(
-            "SELECT id FROM job WHERE queue = 'outsourced' AND state = 'outsourced' AND paused = 0
-             AND expires > ? ORDER BY queue_key, rowid LIMIT 1",
+        let rows = sqlx::query(
+            "SELECT id, site FROM job WHERE queue = 'outsourced' AND state = 'outsourced' AND paused = 0
+             AND expires > ? ORDER BY queue_key, rowid",
         )
         .bind(stored("time", now)?)
-        .fetch_optional(&mut *change)
+        .fetch_all(&mut *change)
         .await
         .map_err(failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let job = Reading::new(&row, "id").parsed("id")?;
-        let standing = moves::standing(&mut change, job).await?;
-        let rule = rule_of(&mut change, Queue::Outsourced).await?;
-        let kept = keeps_home(&mut change, &standing, rule).await?;
-        Ok(kept.is_none().then_some(job))
+        for row in &rows {
+            let row = Reading::new(row, "id");
+            let (job, site) = (row.parsed("id")?, row.maybe_parsed("site")?);
+            if pass(job, site.as_ref()) {
+                continue;
+            }
+            let standing = moves::standing(&mut change, job).await?;
+            let rule = rule_of(&mut change, Queue::Outsourced).await?;
+            let kept = keeps_home(&mut change, &standing, rule).await?;
+            return Ok(kept.is_none().then_some(job));
+        }
+        Ok(None)
     }
 
     /// Holds a job, or lets it go on. What runs goes on.

@@ -149,17 +149,21 @@ async fn an_errand_is_run_until_it_is_noted_and_never_again() {
     }
     let open = |subjects: &[&str]| -> Vec<Errand> {
         let errand = |subject: &&str| Errand {
+            at: if *subject == "b" { START } else { START + 1 },
             subject: (*subject).to_owned(),
             job: job(1),
         };
         subjects.iter().map(errand).collect()
     };
     assert_eq!(
-        ledger.errands("result", 9).await.unwrap(),
+        ledger.errands("result", None, 9).await.unwrap(),
         open(&["b", "a"])
     );
-    assert_eq!(ledger.errands("result", 1).await.unwrap(), open(&["b"]));
-    assert_eq!(ledger.errands("letter", 9).await.unwrap(), []);
+    assert_eq!(
+        ledger.errands("result", None, 1).await.unwrap(),
+        open(&["b"])
+    );
+    assert_eq!(ledger.errands("letter", None, 9).await.unwrap(), []);
     for _again in 0..2 {
         let done = ledger
             .finish_errand("result", "b", START + 3)
@@ -175,7 +179,31 @@ async fn an_errand_is_run_until_it_is_noted_and_never_again() {
         .add_errand("result", "b", job(1), START + 4)
         .await
         .unwrap();
-    assert_eq!(ledger.errands("result", 9).await.unwrap(), open(&["a"]));
+    assert_eq!(
+        ledger.errands("result", None, 9).await.unwrap(),
+        open(&["a"])
+    );
     assert_eq!(ledger.errands_of(job(1), "result").await.unwrap(), (1, 2));
     assert_eq!(ledger.errands_of(job(1), "letter").await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn errands_that_cannot_be_done_hide_none_behind_them() {
+    let site = Site::new().await;
+    site.receive(&outline(1, &[(1, &[])]), START).await;
+    let ledger = &site.ledger;
+    for number in 0..10u64 {
+        let subject = format!("s{number}");
+        let add = ledger.add_errand("end", &subject, job(1), START + number / 3);
+        add.await.unwrap();
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = ledger.errands("end", after.as_ref(), 4).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        seen.extend(page.into_iter().map(|errand| errand.subject));
+    }
+    let all: Vec<String> = (0..10).map(|number| format!("s{number}")).collect();
+    assert_eq!(seen, all);
 }

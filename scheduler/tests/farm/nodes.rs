@@ -5,7 +5,7 @@ use safelight_scheduler::{
     Error, Holding, NodeSpec, NodeState, Rules, SettleRefusal, Settlement, Unavailable,
 };
 
-use crate::site::{START, Site, TTL, holding, node, outline, place, session, slot};
+use crate::site::{START, Site, TTL, holding, job, node, outline, place, session, slot};
 
 fn refused(reason: SettleRefusal) -> Settlement {
     Settlement::Refused { reason }
@@ -246,4 +246,61 @@ async fn a_node_that_only_fails_is_drained() {
         NodeState::Draining
     );
     site.recount().await;
+}
+
+#[tokio::test]
+async fn what_a_client_can_bring_about_by_itself_drains_no_node() {
+    let not_started = |step: &str| Cause::NotStarted {
+        step: step.to_owned(),
+        errno: 0,
+    };
+    let causes = [
+        (not_started("policy"), NodeState::Up),
+        (not_started("grant"), NodeState::Up),
+        (not_started("host"), NodeState::Up),
+        (not_started("layers"), NodeState::Up),
+        (not_started("disk"), NodeState::Up),
+        (not_started("job files"), NodeState::Up),
+        (
+            not_started("one client at a time without root"),
+            NodeState::Up,
+        ),
+        (Cause::Poisoned, NodeState::Up),
+        (not_started("mount"), NodeState::Draining),
+        (Cause::ViewLost, NodeState::Draining),
+    ];
+    for (cause, expected) in causes {
+        let site = Site::new().await;
+        site.node("n1", &[slot(4)], START).await;
+        for number in 1..=4 {
+            site.receive(&outline(number, &[(1, &[])]), START).await;
+        }
+        for _ in 0..site.ledger.rules().node_faults {
+            let given = site.given(place("n1", 0), START).await;
+            assert_eq!(site.end(&given, &cause, START).await, Settlement::Accepted);
+        }
+        let nodes = site.ledger.nodes().await.unwrap();
+        assert_eq!(nodes[0].state, expected, "{cause}");
+        site.recount().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_works_for_a_job_while_a_session_of_it_runs_there() {
+    let site = Site::new().await;
+    for name in ["n1", "n2"] {
+        site.node(name, &[slot(4)], START).await;
+    }
+    site.receive(&outline(1, &[(1, &[])]), START).await;
+    site.receive(&outline(2, &[(1, &[])]), START).await;
+    let works = async |name: &str, number| {
+        let works = site.ledger.works_for(&node(name), job(number)).await;
+        works.unwrap()
+    };
+    assert!(!works("n1", 1).await);
+    let given = site.given(place("n1", 0), START).await;
+    assert!(works("n1", 1).await);
+    assert!(!works("n1", 2).await && !works("n2", 1).await);
+    assert_eq!(site.commit(&given, START).await, Settlement::Accepted);
+    assert!(!works("n1", 1).await);
 }

@@ -54,7 +54,10 @@ async fn a_job_is_rendered_elsewhere_and_its_story_told() {
     );
     assert_eq!(site.order(Queue::Outsourced).await, [2]);
     assert_eq!(
-        site.ledger.to_publish(START + 3).await.unwrap(),
+        site.ledger
+            .to_publish(START + 3, |_, _| false)
+            .await
+            .unwrap(),
         Some(job(2))
     );
     for (report, state) in [
@@ -149,7 +152,7 @@ async fn bundles_leave_by_priority_and_only_as_many_as_may() {
     let cap = |cap, paused| QueueRule { paused, cap };
     let set = |rule| site.ledger.set_queue(Queue::Outsourced, rule);
     set(cap(Some(2), false)).await.unwrap();
-    let next = || site.ledger.to_publish(START + 20);
+    let next = || site.ledger.to_publish(START + 20, |_, _| false);
     for number in [2, 3] {
         assert_eq!(next().await.unwrap(), Some(job(number)));
         assert_eq!(
@@ -158,6 +161,15 @@ async fn bundles_leave_by_priority_and_only_as_many_as_may() {
         );
     }
     assert_eq!(next().await.unwrap(), None);
+    // What is passed over hides nothing behind it.
+    set(cap(None, false)).await.unwrap();
+    let pass = |passed, site: Option<&_>| {
+        assert_eq!(site, Some(&north()));
+        passed == job(4)
+    };
+    let behind = site.ledger.to_publish(START + 20, pass).await.unwrap();
+    assert_eq!(behind, Some(job(1)));
+    set(cap(Some(2), false)).await.unwrap();
     let full = MoveRefusal::Full {
         queue: Queue::Outsourced,
         cap: 2,
