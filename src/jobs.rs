@@ -104,6 +104,33 @@ pub(crate) fn write_left(state: &State, job: JobId, left: &Left) -> Result<(), F
     )
 }
 
+/// Notes what a session left, once: what stands there is not replaced by something else. Answers whether it stands there now; when it was
+/// written does not matter.
+pub(crate) fn keep_left(state: &State, job: JobId, new: &Left) -> Result<bool, Failure> {
+    let path = left_path(state, job, new.session)?;
+    let bytes = serde_json::to_vec(new).or_fail(Kind::Internal)?;
+    if make_private(&path, &bytes)? {
+        return Ok(true);
+    }
+    let known = parse_left(&path)?;
+    Ok(*new
+        == Left {
+            at: new.at,
+            ..known
+        })
+}
+
+/// True if this is the result of its task that counts: the first one that came with this question asked. One result of a task counts.
+pub(crate) fn counts(state: &State, job: JobId, left: &Left) -> Result<bool, Failure> {
+    let TaskId { step, task } = left.task;
+    let path = left_path(state, job, left.session)?.with_file_name(format!("{step}.{task}.counts"));
+    let session = left.session.to_string();
+    if make_private(&path, session.as_bytes())? {
+        return Ok(true);
+    }
+    Ok(read(&path)? == session.as_bytes())
+}
+
 /// What a session left; `None` if it left nothing.
 pub(crate) fn left(state: &State, job: JobId, session: SessionId) -> Result<Option<Left>, Failure> {
     let path = left_path(state, job, session)?;

@@ -19,7 +19,7 @@ pub(crate) use self::{
     agent::{admit, check_report, draw_session, run as agent},
     arguments::{AgentArgs, HomeArgs, RunArgs},
     attempt::{Attempt, Ending},
-    books::{Books, LEASE_MARGIN, sign_lease, site_key},
+    books::{Books, LEASE_MARGIN, NODE as OWN_NODE, sign_lease, site_key},
     client::run as client,
     home::run as home,
     servers::{AuditWriter, KeyWarden},

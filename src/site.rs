@@ -5,6 +5,7 @@
 
 mod arrivals;
 mod card;
+mod chores;
 mod config;
 mod desk;
 mod errand;
@@ -21,7 +22,7 @@ mod window;
 pub(crate) use self::{
     card::{Card, Peer, Role},
     config::Config,
-    init::{enroll, enroll_node, init, revoke},
+    init::{enroll, enroll_node, init, revoke, revoke_node},
     serve::serve,
     status::Status,
 };

@@ -11,6 +11,9 @@ use crate::{
     state::State,
 };
 
+/// The most that is kept free, in bytes: a fiftieth of what there is, but no more than this.
+const KEPT_MAX: u64 = 4 << 30;
+
 /// An area that objects come into and leave from.
 pub(crate) struct Store(Area);
 
@@ -66,8 +69,14 @@ impl Objects for Store {
 
     fn room(&self) -> io::Result<u64> {
         let at = nix::sys::statvfs::statvfs(self.0.root())?;
-        Ok(at.blocks_available().saturating_mul(at.fragment_size()))
+        let bytes = |blocks: u64| blocks.saturating_mul(at.fragment_size());
+        Ok(usable(bytes(at.blocks_available()), bytes(at.blocks())))
     }
+}
+
+/// How much of what is free others may fill: the ledger and the logs must go on whatever comes from a client, a node or another site.
+fn usable(free: u64, all: u64) -> u64 {
+    free.saturating_sub((all / 50).min(KEPT_MAX))
 }
 
 fn into_io(error: Error) -> io::Error {
@@ -76,5 +85,24 @@ fn into_io(error: Error) -> io::Error {
             source
         }
         error => io::Error::other(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_fills_the_disk_to_the_brim() {
+        let gib = 1 << 30;
+        for (free, all, expected) in [
+            (50 * gib, 50 * gib, 49 * gib),
+            (gib, 50 * gib, 0),
+            (gib / 2, 50 * gib, 0),
+            (100 * gib, 9_000 * gib, 96 * gib),
+            (0, 0, 0),
+        ] {
+            assert_eq!(usable(free, all), expected);
+        }
     }
 }

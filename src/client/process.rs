@@ -160,7 +160,14 @@ fn ask(process: &Process, question: &Ask) -> Result<Answer, Failure> {
 
 fn refused(answer: Answer) -> Failure {
     match answer {
-        Answer::Refused { reason } => Failure::new(Kind::Denied, reason),
+        Answer::Refused { reason, denied } => {
+            let kind = if denied {
+                Kind::Denied
+            } else {
+                Kind::Environment
+            };
+            Failure::new(kind, reason)
+        }
         _ => out_of_turn(),
     }
 }

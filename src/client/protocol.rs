@@ -69,6 +69,8 @@ pub(super) enum Answer {
     Refused {
         /// Why. Names no file and no word of the job.
         reason: String,
+        /// What was asked for is not what it should be, and asking again changes nothing.
+        denied: bool,
     },
 }
 

@@ -4,7 +4,7 @@
 
 use clap::Args;
 use safelight_audit::Source;
-use safelight_bundle::{Announcement, Cancel, Document, Heartbeat, Receipt};
+use safelight_bundle::{Announcement, Cancel, Document, Heartbeat, Letter, Receipt};
 use safelight_channel::Channel;
 use safelight_policies::{
     event::Control,
@@ -24,6 +24,7 @@ use crate::{
     jobs,
     opened::OpenedJob,
     records,
+    site::{Peer, Role},
     state::State,
 };
 
@@ -49,8 +50,8 @@ pub(crate) fn run(arguments: &ClientArgs) -> Result<(), Failure> {
     while let Some(incoming) = parent.recv::<Ask>().or_fail(Kind::Internal)? {
         let (ask, []) = incoming.exactly::<0>().or_fail(Kind::Internal)?;
         let answer = client.answer(ask).unwrap_or_else(|failure| {
-            let reason = failure.message();
-            Answer::Refused { reason }
+            let (reason, denied) = (failure.message(), failure.kind() == Kind::Denied);
+            Answer::Refused { reason, denied }
         });
         parent.send(&answer).or_fail(Kind::Internal)?;
     }
@@ -68,6 +69,15 @@ impl Client {
             Ask::Who => self.who(),
             Ask::Sign { context, body } => self.sign(&context, &body),
             Ask::Readdress { job, prekey, site } => {
+                let renders = |peer: &Peer| peer.card.role == Role::Remote;
+                if !self
+                    .peers()?
+                    .iter()
+                    .any(|peer| renders(peer) && peer.card.letters == site)
+                {
+                    let message = "the client's process addresses jobs to enrolled sites only";
+                    return Err(Failure::new(Kind::Denied, message));
+                }
                 let addressed =
                     addressing::readdress(&self.state, &self.secret, job, &prekey, &site)?;
                 let (envelope, list) = addressed;
@@ -80,6 +90,11 @@ impl Client {
         }
     }
 
+    /// Whom this site's people enrolled: they are asked, and not the process that asks us.
+    fn peers(&self) -> Result<Vec<Peer>, Failure> {
+        Peer::all(&self.state)
+    }
+
     fn who(&self) -> Result<Answer, Failure> {
         let key = self.secret.sign.public();
         let alias = jobs::alias(&key)?;
@@ -87,7 +102,9 @@ impl Client {
     }
 
     fn sign(&self, context: &str, body: &[u8]) -> Result<Answer, Failure> {
-        if !is_letter(context, body, &self.secret.sign.public()) {
+        let peers = self.peers()?;
+        let known = |to: &VerifyKey| peers.iter().any(|peer| peer.card.letters == *to);
+        if !is_letter(context, body, &self.secret.sign.public(), known) {
             let message = "the client's process signs its own letters only";
             return Err(Failure::new(Kind::Denied, message));
         }
@@ -135,23 +152,32 @@ fn report(delivered: &Delivered) -> DeliveredReport {
     }
 }
 
-/// True for the bytes of a letter that a client writes, and that holds together.
-fn is_letter(context: &str, body: &[u8], signer: &VerifyKey) -> bool {
-    match context {
-        Announcement::CONTEXT => is::<Announcement>(body, signer),
-        Cancel::CONTEXT => is::<Cancel>(body, signer),
-        Receipt::CONTEXT => is::<Receipt>(body, signer),
-        Heartbeat::CONTEXT => is::<Heartbeat>(body, signer),
-        _ => false,
-    }
+/// True for the bytes of a letter that a client writes, that holds together, and that is for someone who is known.
+fn is_letter(
+    context: &str,
+    body: &[u8],
+    signer: &VerifyKey,
+    known: impl Fn(&VerifyKey) -> bool,
+) -> bool {
+    let to = match context {
+        Announcement::CONTEXT => recipient::<Announcement>(body, signer),
+        Cancel::CONTEXT => recipient::<Cancel>(body, signer),
+        Receipt::CONTEXT => recipient::<Receipt>(body, signer),
+        Heartbeat::CONTEXT => recipient::<Heartbeat>(body, signer),
+        _ => None,
+    };
+    to.is_some_and(|to| known(&to))
 }
 
-fn is<T: Document>(body: &[u8], signer: &VerifyKey) -> bool {
-    body.len() <= T::BYTES_MAX
-        && match postcard::take_from_bytes::<T>(body) {
-            Ok((letter, [])) => letter.check(signer).is_ok(),
-            _ => false,
-        }
+/// Whom a letter is for, if it is one.
+fn recipient<T: Letter>(body: &[u8], signer: &VerifyKey) -> Option<VerifyKey> {
+    if body.len() > T::BYTES_MAX {
+        return None;
+    }
+    match postcard::take_from_bytes::<T>(body) {
+        Ok((letter, [])) if letter.check(signer).is_ok() => Some(letter.stamp().to),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -181,7 +207,11 @@ mod tests {
     fn only_a_whole_letter_of_its_own_kind_is_signed() {
         let me = VerifyKey([2; 32]);
         let good = heartbeat(1);
+        let is_letter = |context: &str, body: &[u8], me: &VerifyKey| {
+            super::is_letter(context, body, me, |to| *to == VerifyKey([1; 32]))
+        };
         assert!(is_letter("heartbeat", &good, &me));
+        assert!(!super::is_letter("heartbeat", &good, &me, |to| *to == me));
         let more = [good.as_slice(), &[0]].concat();
         let long = vec![0; 4096];
         for (context, body) in [

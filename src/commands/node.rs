@@ -107,7 +107,7 @@ pub(crate) fn run(command: NodeCommand) -> Result<ExitCode, Failure> {
         NodeCommand::Enroll(arguments) => enroll(&arguments).map(|()| ExitCode::SUCCESS),
         NodeCommand::Revoke(arguments) => {
             let state = State::open(arguments.state.state.as_deref())?;
-            warden::revoke_node(&state, &arguments.name)?;
+            site::revoke_node(&state, &arguments.name, process::now_seconds())?;
             terminal::say(format!("{} is trusted no longer", arguments.name));
             Ok(ExitCode::SUCCESS)
         }

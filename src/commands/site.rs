@@ -132,7 +132,6 @@ fn enroll(arguments: EnrollArgs) -> Result<(), Failure> {
     say(format!(
         "{name} is trusted from now on. Compare the fingerprint with the one that its people see; if it differs: safelight site revoke {name}"
     ));
-    say("a site that is being served takes it up when it is started again");
     Ok(())
 }
 
@@ -140,7 +139,7 @@ fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
     let state = State::open(arguments.state.state.as_deref())?;
     site::revoke(&state, &arguments.name)?;
     say(format!(
-        "{} is trusted no longer; a site that is being served must be started again",
+        "{} is trusted no longer; a site that is being served lets go of it by itself",
         arguments.name
     ));
     Ok(())

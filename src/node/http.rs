@@ -24,10 +24,8 @@ use super::protocol::{
 };
 use crate::{process, store::Store, terminal};
 
-/// The longest answer to a call in bytes: work for [`ASKS_MAX`] slots, each with an envelope and the layers of its steps.
+/// The longest answer to a call in bytes: work for [`super::protocol::ASKS_MAX`] slots, each with an envelope and the layers of its steps.
 const ANSWER_MAX: u64 = 16 << 20;
-/// How many slots ask with one call.
-pub(super) const ASKS_MAX: usize = 16;
 /// How much of the site's words is kept, in bytes.
 const WORDS_MAX: u64 = 1024;
 /// How long a connection may take.

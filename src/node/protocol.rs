@@ -26,6 +26,8 @@ use crate::warden;
 pub(crate) const WINDOW: u64 = 60;
 /// The longest call in bytes.
 pub(crate) const CALL_MAX: usize = 4 << 20;
+/// How many slots ask with one call.
+pub(crate) const ASKS_MAX: usize = 16;
 /// What a node's signature under a request is made for.
 pub(crate) const CONTEXT: &str = "node request";
 /// The headers of a request.

@@ -34,7 +34,7 @@ pub(crate) const LEASE_MARGIN: u64 = 3600;
 const TASK: TaskId = TaskId { step: 0, task: 0 };
 
 /// The node's name on its own host.
-const NODE: &str = "localhost";
+pub(crate) const NODE: &str = "localhost";
 
 /// A lease and what proves it.
 pub(super) struct Leased {

@@ -10,7 +10,7 @@ use safelight_bundle::{
     ResultNotice, Verdict, window::Row,
 };
 use safelight_policies::id::{JobId, ObjectId, VerifyKey};
-use safelight_scheduler::{Received, Report, Terms};
+use safelight_scheduler::{self as scheduler, JobEntry, Received, Report, Terms};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -20,9 +20,13 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
+    results,
     run::Books,
     state::State,
 };
+
+/// How many results of one task may come: as often as a task may be tried again, and lost, many times over.
+const ATTEMPTS_MAX: u64 = 256;
 
 /// How a job ended at another site, as home keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,7 +117,7 @@ impl Arrivals<'_> {
             tracing::warn!("{site} announces {job} in another client's name");
             return Ok(false);
         }
-        if let Ok(known) = self.books.wait(self.books.ledger().job(&job.to_string())) {
+        if let Some(known) = self.known(job)? {
             if known.envelope != letter.envelope {
                 tracing::warn!("{site} announces {job} again, as another job");
             }
@@ -126,9 +130,47 @@ impl Arrivals<'_> {
         Ok(true)
     }
 
+    /// A job of this site's. That the ledger cannot say is not that there is none.
+    fn known(&self, job: JobId) -> Result<Option<JobEntry>, Failure> {
+        let job = job.to_string();
+        let known = async {
+            match self.books.ledger().job(&job).await {
+                Ok(entry) => Ok(Some(entry)),
+                Err(scheduler::Error::NoSuchJob { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.books.wait(known)
+    }
+
+    /// Why a result cannot be one of a job that this peer renders, if it cannot.
+    fn impossible(&self, letter: &ResultNotice) -> Result<Option<&'static str>, Failure> {
+        let ledger = self.books.ledger();
+        let Some(entry) = self.known(letter.job)? else {
+            return Ok(Some("which is not here"));
+        };
+        if !self.is_ours(letter.job)? {
+            return Ok(Some("which it was not given"));
+        }
+        if !results::has(&entry.outline, letter.task) {
+            return Ok(Some("which has no such task"));
+        }
+        let (open, all) = self
+            .books
+            .wait(ledger.errands_of(letter.job, errand::ENDED))?;
+        if open == 0 && all > 0 {
+            return Ok(Some("which is over"));
+        }
+        let (_, came) = self
+            .books
+            .wait(ledger.errands_of(letter.job, errand::DELIVER))?;
+        let most = results::tasks(&entry.outline).saturating_mul(ATTEMPTS_MAX);
+        Ok((came >= most).then_some("of which more came than any job has"))
+    }
+
     /// True if the job was sent to this peer, or came from it.
     fn is_ours(&self, job: JobId) -> Result<bool, Failure> {
-        let Ok(entry) = self.books.wait(self.books.ledger().job(&job.to_string())) else {
+        let Some(entry) = self.known(job)? else {
             return Ok(false);
         };
         if let Some(client) = &self.peer.card.client {
@@ -140,12 +182,9 @@ impl Arrivals<'_> {
     }
 
     fn result(&self, letter: &ResultNotice) -> Result<(), Failure> {
-        if !self.is_ours(letter.job)? {
-            tracing::warn!(
-                "{} sends a result of {}, which it was not given",
-                self.peer.card.site,
-                letter.job
-            );
+        let site = &self.peer.card.site;
+        if let Some(why) = self.impossible(letter)? {
+            tracing::warn!("{site} sends a result of {}, {why}", letter.job);
             return Ok(());
         }
         let left = Left {
@@ -163,7 +202,11 @@ impl Arrivals<'_> {
             site: Some(self.peer.card.site.clone()),
             at: letter.stamp.issued,
         };
-        jobs::write_left(self.state, letter.job, &left)?;
+        if !jobs::keep_left(self.state, letter.job, &left)? {
+            let session = letter.session;
+            tracing::warn!("{site} sends another result of {session}, which left one already");
+            return Ok(());
+        }
         let session = letter.session.to_string();
         let add = self
             .books
@@ -181,7 +224,8 @@ impl Arrivals<'_> {
             results: letter.results,
         };
         let bytes = serde_json::to_vec(&ended).or_fail(Kind::Internal)?;
-        jobs::write_private(&EndedThere::path(self.state, letter.job)?, &bytes)?;
+        // A job ends once: what was said of it first holds.
+        let _first = jobs::make_private(&EndedThere::path(self.state, letter.job)?, &bytes)?;
         let (job, subject) = (letter.job, letter.job.to_string());
         let add = self
             .books

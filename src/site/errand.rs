@@ -2,6 +2,8 @@
 
 /// A session ended here: its results go home. Subject: the session.
 pub(super) const RESULT: &str = "result";
+/// A result of another site is not what a session of the job made. Subject: the session.
+pub(super) const FORGED: &str = "forged";
 /// Results of another site came: they are stored where they belong. Subject: the session.
 pub(super) const DELIVER: &str = "deliver";
 /// A letter about a job waits for its receipt. Subject: the letter.

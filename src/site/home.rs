@@ -1,13 +1,15 @@
 //! What a client's own site does about jobs that are rendered elsewhere, and about telling their suppliers.
 
+use std::collections::BTreeSet;
+
 use safelight_bundle::{Announcement, Cancel, Outcome};
-use safelight_policies::id::{JobId, SessionId};
+use safelight_policies::id::{JobId, SessionId, SiteName};
 use safelight_scheduler::{Errand, Report};
 
 use super::{
     arrivals::EndedThere,
     errand,
-    turn::{BATCH, LETTER_LIFE, Site, each},
+    turn::{BATCH, LETTER_LIFE, Site},
     voice::Voice,
 };
 use crate::{
@@ -19,21 +21,45 @@ use crate::{
 impl Site {
     /// Sends jobs to where they were placed.
     pub(super) fn announce(&mut self, now: u64) -> Result<(), Failure> {
-        while let Some(job) = self.books.wait(self.books.ledger().to_publish(now))? {
-            let Some(index) = self.sent_to(job)? else {
-                let message = format!("{job} was placed at a site that is not enrolled any more");
-                return Err(Failure::new(Kind::Config, message));
+        let mut passed = BTreeSet::new();
+        let mut closed = BTreeSet::new();
+        loop {
+            let chores = &self.chores;
+            let pass = |job: JobId, site: Option<&SiteName>| {
+                passed.contains(&job)
+                    || site.is_some_and(|site| closed.contains(site))
+                    || chores.rests(errand::ANNOUNCE, &job.to_string(), now)
             };
-            if self.count(job, errand::ANNOUNCE)?.1 == 0 && !self.announce_to(job, index, now)? {
-                return Ok(());
+            let next = self.books.ledger().to_publish(now, pass);
+            let Some(job) = self.books.wait(next)? else {
+                return self.chores.trouble(errand::ANNOUNCE);
+            };
+            passed.insert(job);
+            let announced = self.announce_one(job, now);
+            if let Ok(Some(without_prekeys)) = &announced {
+                closed.insert(without_prekeys.clone());
             }
-            let pushed = self.links[index].push(&self.books, now);
-            if let Some(error) = pushed.stopped {
-                return Err(Failure::from_error(Kind::Environment, &error));
-            }
-            self.report(job, Report::Published, now)?;
+            let failed = announced.err();
+            self.chores
+                .tried(errand::ANNOUNCE, &job.to_string(), now, failed.as_ref());
         }
-        Ok(())
+    }
+
+    /// Sends a job; answers the site if it cannot be sent because that site has no prekey for it.
+    fn announce_one(&mut self, job: JobId, now: u64) -> Result<Option<SiteName>, Failure> {
+        let Some(index) = self.sent_to(job)? else {
+            let message = format!("{job} was placed at a site that is not enrolled any more");
+            return Err(Failure::new(Kind::Config, message));
+        };
+        if self.count(job, errand::ANNOUNCE)?.1 == 0 && !self.announce_to(job, index, now)? {
+            return Ok(Some(self.links[index].peer.card.site.clone()));
+        }
+        let pushed = self.links[index].push(&self.books, now);
+        if let Some(error) = pushed.stopped {
+            return Err(Failure::from_error(Kind::Environment, &error));
+        }
+        self.report(job, Report::Published, now)?;
+        Ok(None)
     }
 
     fn announce_to(&mut self, job: JobId, index: usize, now: u64) -> Result<bool, Failure> {
@@ -69,55 +95,65 @@ impl Site {
 
     /// Stores what came from another site.
     pub(super) fn deliver(&mut self, now: u64) -> Result<(), Failure> {
-        let Voice::Client(client) = &self.voice else {
-            return Ok(());
-        };
-        each(self.errands(errand::DELIVER)?, |Errand { subject, job }| {
+        self.each(errand::DELIVER, now, |site, errand, now| {
+            let Errand { subject, job, .. } = errand;
+            let Voice::Client(client) = &site.voice else {
+                return Ok(false);
+            };
             let session: SessionId = subject.parse().or_fail(Kind::Internal)?;
-            let left = jobs::left(&self.state, *job, session)?;
-            if left.is_some_and(|left| left.cause.is_success() && left.manifest.is_some()) {
-                deliver_one(client, *job, session)?;
+            let Some(left) = jobs::left(&site.state, *job, session)? else {
+                return Ok(true);
+            };
+            if !left.cause.is_success() || !jobs::counts(&site.state, *job, &left)? {
+                return Ok(true);
             }
-            self.done(errand::DELIVER, subject, now)
+            match deliver_one(client, *job, session) {
+                Err(failure) if failure.kind() == Kind::Denied => {
+                    // It will not become genuine by being looked at again.
+                    tracing::error!("{job}: a result is not genuine: {}", failure.message());
+                    site.note(errand::FORGED, subject, *job, now)?;
+                }
+                delivered => delivered?,
+            }
+            Ok(true)
         })
     }
 
     /// Jobs that are over at another site are over here when everything that was announced is at home.
     pub(super) fn ended_there(&mut self, now: u64) -> Result<(), Failure> {
-        for Errand { subject, job } in self.errands(errand::ENDED)? {
-            let Some(ended) = EndedThere::of(&self.state, job)? else {
-                continue;
+        self.each(errand::ENDED, now, |site, Errand { job, .. }, now| {
+            let Some(ended) = EndedThere::of(&site.state, *job)? else {
+                return Ok(false);
             };
-            let open = self.count(job, errand::DELIVER)?;
+            let open = site.count(*job, errand::DELIVER)?;
             if open.1 < ended.results || open.0 > 0 {
-                continue;
+                return Ok(false);
             }
-            match ended.outcome {
-                Outcome::Succeeded => {
-                    self.report(job, Report::Returning, now)?;
-                    self.report(job, Report::Delivered, now)?;
-                }
-                Outcome::Failed => self.report(job, Report::FailedThere, now)?,
-                Outcome::Canceled => {}
+            let forged = site.count(*job, errand::FORGED)?.1 > 0;
+            if ended.outcome == Outcome::Succeeded && !forged {
+                site.report(*job, Report::Returning, now)?;
+                site.report(*job, Report::Delivered, now)?;
+            } else {
+                // If it was canceled there and not here, it failed for us.
+                site.report(*job, Report::FailedThere, now)?;
             }
-            self.done(errand::ENDED, &subject, now)?;
-        }
-        Ok(())
+            Ok(true)
+        })
     }
 
     /// Withdraws what is no longer wanted from where it was sent.
     pub(super) fn cancels(&mut self, now: u64) -> Result<(), Failure> {
-        for Errand { subject, job } in self.errands(errand::CANCEL)? {
-            if self.count(job, errand::ANNOUNCE)?.1 > 0
-                && let Some(index) = self.sent_to(job)?
+        self.each(errand::CANCEL, now, |site, Errand { job, .. }, now| {
+            let job = *job;
+            if site.count(job, errand::ANNOUNCE)?.1 > 0
+                && let Some(index) = site.sent_to(job)?
             {
                 let times = (now, now + LETTER_LIFE);
                 let letter = |stamp| Cancel { stamp, job };
-                self.links[index].post(&self.books, &self.voice, times, letter)?;
+                site.links[index].post(&site.books, &site.voice, times, letter)?;
             }
-            self.done(errand::CANCEL, &subject, now)?;
-        }
-        Ok(())
+            Ok(true)
+        })
     }
 
     /// Tells suppliers how their jobs ended. One who cannot be told is told again later, less and less often.
@@ -125,7 +161,14 @@ impl Site {
         let Voice::Client(client) = &self.voice else {
             return Ok(());
         };
-        for notice in self.books.wait(self.books.ledger().notices(BATCH))? {
+        let page = self.books.ledger().notices_after(self.noticed, BATCH);
+        let page = self.books.wait(page)?;
+        // One who cannot be told hides nobody behind it.
+        self.noticed = match page.last() {
+            Some(last) if page.len() >= BATCH as usize => last.number,
+            _ => 0,
+        };
+        for notice in page {
             let (last, tries) = self.told.get(&notice.number).copied().unwrap_or_default();
             if tries > 0 && now < last + (5 << tries.min(12)) {
                 continue;

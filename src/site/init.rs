@@ -13,7 +13,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs,
-    run::Books,
+    run::{self, Books},
     state::State,
     warden,
 };
@@ -75,6 +75,7 @@ pub(crate) fn enroll(
         let message = "two sites of one role have nothing to say to each other: one is local, the other remote";
         return Err(Failure::new(Kind::User, message));
     }
+    unambiguous(state, &card)?;
     let absolute = |path: PathBuf| std::path::absolute(path).or_fail(Kind::User);
     let (out, r#in) = (absolute(out)?, absolute(r#in)?);
     for folder in [&out, &r#in] {
@@ -85,6 +86,34 @@ pub(crate) fn enroll(
         warden::enroll_client(state, alias, &card.letters)?;
     }
     Peer { card, out, r#in }.write(state)
+}
+
+/// Refuses a card that takes the place of somebody else: a card says what its site calls itself and its client, and anybody may call
+/// himself anything. Two clients of one alias would have one secure area.
+fn unambiguous(state: &State, card: &Card) -> Result<(), Failure> {
+    let taken = |what: String| {
+        let message = format!("{what}: a card cannot take another's place");
+        let hint = "if its people have new keys: safelight site revoke NAME, and enroll again";
+        Err(Failure::new(Kind::Denied, message).hint(hint))
+    };
+    for Peer { card: known, .. } in Peer::all(state)? {
+        let same = (known.letters == card.letters, known.site == card.site);
+        match same {
+            (false, true) => return taken(format!("{} is enrolled with another key", card.site)),
+            (true, false) => return taken(format!("{} has the same key", known.site)),
+            (false, false) if known.client.is_some() && known.client == card.client => {
+                return taken(format!("{} has the same client", known.site));
+            }
+            _ => {}
+        }
+    }
+    let Some(alias) = &card.client else {
+        return Ok(());
+    };
+    match warden::enrolled_client(state, alias) {
+        Ok(key) if key != card.letters => taken(format!("the client {alias} has another key here")),
+        _ => Ok(()),
+    }
 }
 
 /// Trusts a site no longer: its letters are refused from now on, and no key is released for its jobs.
@@ -105,5 +134,30 @@ pub(crate) fn revoke(state: &State, name: &SiteName) -> Result<(), Failure> {
 /// Trusts a node: job keys may be released to its view servers.
 pub(crate) fn enroll_node(state: &State, node: &NodeName, key: &VerifyKey) -> Result<(), Failure> {
     Config::read(state)?;
+    let refuse = |what: &str, hint: String| {
+        Err(Failure::new(Kind::Denied, format!("{node} {what}")).hint(hint))
+    };
+    if node.as_str() == run::OWN_NODE {
+        let hint = "name it otherwise: safelight node join --name NAME".to_owned();
+        return refuse("is what this host calls itself", hint);
+    }
+    if warden::enrolled_node(state, node)?.is_some_and(|known| known != *key) {
+        let hint =
+            format!("if it has a new key: safelight node revoke {node}, and enroll it again");
+        return refuse("is enrolled with another key", hint);
+    }
     warden::enroll_node(state, node, key)
+}
+
+/// Trusts a node no longer, and forgets it: its sessions are lost, and its name is free.
+pub(crate) fn revoke_node(state: &State, node: &NodeName, now: u64) -> Result<(), Failure> {
+    warden::revoke_node(state, node)?;
+    let books = Books::open(state)?;
+    let forgotten = async {
+        match books.ledger().forget_node(node, now).await {
+            Ok(()) | Err(safelight_scheduler::Error::NoSuchNode { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    books.wait(forgotten)
 }

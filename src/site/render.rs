@@ -1,5 +1,7 @@
 //! What a site does about what was rendered here: results go home, ends are told, prekeys replaced.
 
+use std::collections::BTreeSet;
+
 use safelight_bundle::{JobEnded, Outcome, PREKEYS_MAX, PrekeyBatch, ResultNotice};
 use safelight_policies::id::{JobId, SessionId};
 use safelight_scheduler::{AttemptState, Errand, JobEntry, JobState, Report};
@@ -7,7 +9,7 @@ use safelight_scheduler::{AttemptState, Errand, JobEntry, JobState, Report};
 use super::{
     errand,
     home::deliver_one,
-    turn::{LETTER_LIFE, Site, each},
+    turn::{LETTER_LIFE, Site},
     voice::Voice,
 };
 use crate::{
@@ -19,17 +21,17 @@ use crate::{
 impl Site {
     /// Sessions that ended here: to the client's site by letter, or to the client's own directories.
     pub(super) fn results(&mut self, now: u64) -> Result<(), Failure> {
-        let errands = self.errands(errand::RESULT)?;
-        each(errands, |errand| self.result(errand, now))
+        self.each(errand::RESULT, now, Self::result)
     }
 
-    fn result(&mut self, Errand { subject, job }: &Errand, now: u64) -> Result<(), Failure> {
+    fn result(&mut self, errand: &Errand, now: u64) -> Result<bool, Failure> {
+        let Errand { subject, job, .. } = errand;
         let session: SessionId = subject.parse().or_fail(Kind::Internal)?;
         let attempt = self.books.wait(self.books.ledger().attempt_of(session))?;
         let ended = attempt.filter(|(_, attempt)| attempt.state != AttemptState::Running);
         // If not, its end is being written down.
         let Some((_, attempt)) = ended else {
-            return Ok(());
+            return Ok(false);
         };
         let left = jobs::left(&self.state, *job, session)?;
         let counts = attempt.state == AttemptState::Committed;
@@ -42,7 +44,7 @@ impl Site {
             }
             _ => {}
         }
-        self.done(errand::RESULT, subject, now)
+        Ok(true)
     }
 
     fn send_home(&mut self, job: JobId, left: &Left, now: u64) -> Result<(), Failure> {
@@ -73,30 +75,26 @@ impl Site {
 
     /// Jobs that are over here.
     pub(super) fn ends(&mut self, now: u64) -> Result<(), Failure> {
-        let errands = self.errands(errand::END)?;
-        each(errands, |Errand { subject, job }| {
-            if self.count(*job, errand::RESULT)?.0 > 0 {
-                return Ok(());
-            }
-            let entry = self.job(*job)?;
-            let done = match self.voice {
-                Voice::Client(_) => {
-                    self.report(*job, Report::Delivered, now)?;
-                    true
-                }
-                Voice::Warden(_) => self.end_for(&entry, now)?,
-            };
-            if done {
-                self.done(errand::END, subject, now)?;
-            }
-            Ok(())
-        })
+        self.each(errand::END, now, Self::end)
+    }
+
+    fn end(&mut self, Errand { job, .. }: &Errand, now: u64) -> Result<bool, Failure> {
+        if self.count(*job, errand::RESULT)?.0 > 0 {
+            return Ok(false);
+        }
+        let entry = self.job(*job)?;
+        match self.voice {
+            Voice::Client(_) => self.report(*job, Report::Delivered, now).map(|()| true),
+            Voice::Warden(_) => self.end_for(&entry, now),
+        }
     }
 
     /// Tells the client that its job is over here, and when it knows and has everything, forgets how to open it.
     fn end_for(&mut self, entry: &JobEntry, now: u64) -> Result<bool, Failure> {
         let job = entry.id();
         let Some(index) = self.client_of(entry) else {
+            // Its client was revoked: nobody is to be told.
+            warden::erase(&self.state, job)?;
             return Ok(true);
         };
         if self.count(job, errand::FAREWELL)?.1 == 0 {
@@ -131,42 +129,58 @@ impl Site {
 
     /// Keeps every client supplied with one-time prekeys: some in advance, and another for each that was used.
     pub(super) fn prekeys(&mut self, now: u64) -> Result<(), Failure> {
+        if !matches!(self.voice, Voice::Warden(_)) {
+            return Ok(());
+        }
+        let used: Vec<_> = self
+            .page(errand::PREKEY)?
+            .into_iter()
+            .map(|errand| (self.job(errand.job), errand.subject))
+            .collect();
+        let mut first = Ok(());
+        let mut unsupplied = BTreeSet::new();
+        for index in 0..self.links.len() {
+            let is_theirs = |(job, _): &&(Result<JobEntry, Failure>, String)| {
+                job.as_ref()
+                    .is_ok_and(|job| self.client_of(job) == Some(index))
+            };
+            let replaced = used.iter().filter(is_theirs).count() as u64;
+            if let Err(failure) = self.supply(index, replaced, now) {
+                unsupplied.insert(index);
+                first = first.and(Err(failure));
+            }
+        }
+        for (job, subject) in used {
+            let done = job.and_then(|job| match self.client_of(&job) {
+                Some(index) if unsupplied.contains(&index) => Ok(()),
+                _ => self.done(errand::PREKEY, &subject, now),
+            });
+            first = first.and(done);
+        }
+        first
+    }
+
+    /// Sends one client so many prekeys for those that it used, and the first ones if it had none.
+    fn supply(&mut self, index: usize, replaced: u64, now: u64) -> Result<(), Failure> {
         let Voice::Warden(warden) = &self.voice else {
             return Ok(());
         };
-        let used = self.errands(errand::PREKEY)?;
-        let mut clients = Vec::with_capacity(used.len());
-        for errand in &used {
-            clients.push(self.client_of(&self.job(errand.job)?));
+        let first = self.links[index].peer.supplied(&self.state);
+        let advance = if first.exists() {
+            0
+        } else {
+            self.config.prekeys
+        };
+        let wanted = advance.saturating_add(replaced).min(PREKEYS_MAX as u64);
+        if wanted == 0 {
+            return Ok(());
         }
-        for index in 0..self.links.len() {
-            let first = self.links[index].peer.supplied(&self.state);
-            let advance = if first.exists() {
-                0
-            } else {
-                self.config.prekeys
-            };
-            let replaced = clients
-                .iter()
-                .filter(|client| **client == Some(index))
-                .count();
-            let wanted = advance
-                .saturating_add(replaced as u64)
-                .min(PREKEYS_MAX as u64);
-            if wanted == 0 {
-                continue;
-            }
-            let prekeys = (0..wanted)
-                .map(|_| warden.mint())
-                .collect::<Result<Vec<_>, _>>()?;
-            let letter = |stamp| PrekeyBatch { stamp, prekeys };
-            let times = (now, now + LETTER_LIFE);
-            self.links[index].post(&self.books, &self.voice, times, letter)?;
-            jobs::write_private(&first, b"")?;
-        }
-        for errand in &used {
-            self.done(errand::PREKEY, &errand.subject, now)?;
-        }
-        Ok(())
+        let prekeys = (0..wanted)
+            .map(|_| warden.mint())
+            .collect::<Result<Vec<_>, _>>()?;
+        let letter = |stamp| PrekeyBatch { stamp, prekeys };
+        let times = (now, now + LETTER_LIFE);
+        self.links[index].post(&self.books, &self.voice, times, letter)?;
+        jobs::write_private(&first, b"")
     }
 }

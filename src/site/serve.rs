@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::{
     config::Config,
-    desk::{self, Desk},
+    desk::{self, Desk, Guard},
     turn::Site,
 };
 use crate::{
@@ -48,6 +48,7 @@ pub(crate) fn serve(state: &State) -> Result<(), Failure> {
             ))
             .or_fail(Kind::Environment)?,
         config,
+        guard: Guard::default(),
     };
     let ending = Arc::new(AtomicBool::new(false));
     let poll = Duration::from_millis(desk.config.poll_ms);
@@ -77,10 +78,8 @@ async fn listen(desk: Desk) -> Result<(), Failure> {
         format!("{name} ({role:?} site) is open: its nodes call http://{at}").to_lowercase(),
     );
     let routes = desk::routes(Arc::new(desk));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(asked_to_end())
-        .await
-        .or_fail(Kind::Environment)
+    desk::door::serve(listener, routes, asked_to_end()).await;
+    Ok(())
 }
 
 async fn asked_to_end() {

@@ -17,6 +17,8 @@ use crate::{
 
 /// How old the file may get while nothing changes, in seconds: its age shows that the site lives.
 const FRESH: u64 = 5;
+/// How many of a kind are shown of what another site brings about.
+const SHOWN_MAX: usize = 20;
 
 /// How a link to another site is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +73,8 @@ impl Status {
         let link = self.links.entry(site.to_string()).or_default();
         link.read_at = now;
         link.accepted += report.accepted;
-        link.waiting = report.waiting.iter().map(|it| waits(&it.why)).collect();
-        link.alarms = report.alarms.iter().map(alarm).collect();
+        link.waiting = few(report.waiting.iter().map(|it| waits(&it.why)));
+        link.alarms = few(report.alarms.iter().map(alarm));
         link.stopped = report.stopped.as_ref().map(|error| said(error));
         for refused in &report.refused {
             let text = format!("{}", refused.refusal);
@@ -81,6 +83,11 @@ impl Status {
         }
         let old = link.refused.len().saturating_sub(10);
         link.refused.drain(..old);
+    }
+
+    /// A link is no more.
+    pub(super) fn forget(&mut self, site: &SiteName) {
+        self.links.remove(site.as_str());
     }
 
     /// A folder was written.
@@ -120,6 +127,16 @@ impl Status {
     }
 }
 
+/// The first few, and how many more: whoever writes the folder decides how many there are.
+fn few(mut all: impl Iterator<Item = String>) -> Vec<String> {
+    let mut few: Vec<String> = all.by_ref().take(SHOWN_MAX).collect();
+    match all.count() {
+        0 => {}
+        more => few.push(format!("and {more} more")),
+    }
+    few
+}
+
 fn said(error: &dyn std::error::Error) -> String {
     Failure::from_error(Kind::Environment, error).message()
 }
@@ -146,5 +163,20 @@ fn alarm(alarm: &Alarm) -> String {
         Alarm::Silent { since, .. } => {
             format!("nothing was heard since {}", crate::records::utc(*since))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_site_brings_about_is_shown_up_to_a_number() {
+        let all = |count: usize| few((0..count).map(|it| it.to_string()));
+        assert_eq!(all(0), [""; 0]);
+        assert_eq!(all(SHOWN_MAX).len(), SHOWN_MAX);
+        let many = all(1_000_000);
+        assert_eq!(many.len(), SHOWN_MAX + 1);
+        assert_eq!(many.last().map(String::as_str), Some("and 999980 more"));
     }
 }

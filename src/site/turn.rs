@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use safelight_bundle::{Epoch, Heartbeat, Receipt};
 use safelight_policies::id::{JobId, ObjectId, SiteName};
-use safelight_scheduler::{Errand, Event, JobEntry, JobState, Queue, Report, Target};
+use safelight_scheduler::{Event, JobEntry, JobState, Queue, Report, Target};
 use safelight_seal::random::{Random, SystemRandom};
 
 use super::{
     arrivals::Arrivals,
     card::{Peer, Role},
+    chores::Chores,
     config::Config,
     errand,
     link::Link,
@@ -40,6 +41,11 @@ pub(super) struct Site {
     story: u64,
     /// When somebody was last told in vain, and how often: by notice.
     pub(super) told: BTreeMap<u64, (u64, u32)>,
+    /// The last notice that was looked at.
+    pub(super) noticed: u64,
+    pub(super) chores: Chores,
+    /// The peers were read at least once.
+    acquainted: bool,
     status: Status,
 }
 
@@ -51,7 +57,7 @@ impl Site {
         let rule = books.wait(books.ledger().queue_rule(Queue::Outsourced))?;
         let rule = config.outsourced(rule.paused);
         books.wait(books.ledger().set_queue(Queue::Outsourced, rule))?;
-        let mut site = Self {
+        Ok(Self {
             state: state.clone(),
             config,
             books,
@@ -59,13 +65,53 @@ impl Site {
             links: Vec::new(),
             story: 0,
             told: BTreeMap::new(),
+            noticed: 0,
+            chores: Chores::default(),
+            acquainted: false,
             status: Status::default(),
-        };
-        site.links = Peer::all(state)?
-            .into_iter()
-            .map(|peer| site.link(peer))
-            .collect::<Result<_, _>>()?;
-        Ok(site)
+        })
+    }
+
+    /// Takes up what was enrolled, and lets go of what was revoked: who is trusted no longer is not listened to any more, and nothing
+    /// more is begun for it.
+    fn acquaint(&mut self, now: u64) -> Result<(), Failure> {
+        let peers = Peer::all(&self.state)?;
+        if self.acquainted && self.links.iter().map(|link| &link.peer).eq(&peers) {
+            return Ok(());
+        }
+        let mut known = std::mem::take(&mut self.links);
+        let mut first = Ok(());
+        for peer in peers {
+            let link = match known.iter().position(|link| link.peer == peer) {
+                Some(index) => Ok(known.swap_remove(index)),
+                None => self.link(peer),
+            };
+            match link {
+                Ok(link) => self.links.push(link),
+                Err(failure) => first = first.and(Err(failure)),
+            }
+        }
+        for link in known {
+            tracing::warn!("{} is trusted no longer as it was", link.peer.card.site);
+            self.status.forget(&link.peer.card.site);
+        }
+        if matches!(self.voice, Voice::Warden(_)) {
+            first = first.and(self.forsake(now));
+        }
+        self.acquainted = first.is_ok();
+        first
+    }
+
+    /// Jobs of clients that are trusted no longer end.
+    fn forsake(&self, now: u64) -> Result<(), Failure> {
+        for entry in self.books.wait(self.books.ledger().queue(Queue::Active))? {
+            let job = self.job(entry.job)?;
+            if self.client_of(&job).is_none() {
+                tracing::warn!("{} ends: its client is trusted no longer", entry.job);
+                self.report(entry.job, Report::Canceled, now)?;
+            }
+        }
+        Ok(())
     }
 
     fn link(&self, peer: Peer) -> Result<Link, Failure> {
@@ -87,6 +133,7 @@ impl Site {
         let mut troubles = Vec::new();
         let mut acts: Vec<(&str, Act)> = vec![
             ("who signs", Self::revive),
+            ("other sites", Self::acquaint),
             ("the ledger", Self::expire),
             ("letters", Self::read),
             ("the story", Self::follow),
@@ -153,11 +200,13 @@ impl Site {
                 let (of, verdict) = (owed.of, owed.verdict);
                 let times = (now, now + LETTER_LIFE);
                 let letter = |stamp| Receipt { stamp, of, verdict };
-                self.links[index].post(&self.books, &self.voice, times, letter)?;
+                // A receipt that is not sent now is owed again after a while.
+                let posted = self.links[index].post(&self.books, &self.voice, times, letter);
+                stopped = stopped.and(posted.map(drop));
             }
             self.status.scanned(&peer.card.site, &report, now);
             if let Some(error) = report.stopped {
-                stopped = Err(Failure::from_error(Kind::Environment, &error));
+                stopped = stopped.and(Err(Failure::from_error(Kind::Environment, &error)));
             }
             let collected = self.links[index].collect(&self.books, receipts);
             stopped = stopped.and(collected);
@@ -257,10 +306,6 @@ impl Site {
         self.books.wait(self.books.ledger().job(&job.to_string()))
     }
 
-    pub(super) fn errands(&self, kind: &str) -> Result<Vec<Errand>, Failure> {
-        self.books.wait(self.books.ledger().errands(kind, BATCH))
-    }
-
     pub(super) fn done(&self, kind: &str, subject: &str, now: u64) -> Result<(), Failure> {
         self.books
             .wait(self.books.ledger().finish_errand(kind, subject, now))
@@ -300,6 +345,7 @@ impl Site {
 
     /// Says that we live.
     fn live(&mut self, now: u64) -> Result<(), Failure> {
+        let mut stopped = Ok(());
         for link in &mut self.links {
             if now < link.beat.saturating_add(self.config.heartbeat) {
                 continue;
@@ -307,38 +353,45 @@ impl Site {
             let last_seen = link.newest();
             let times = (now, now + LETTER_LIFE);
             let letter = |stamp| Heartbeat { stamp, last_seen };
-            link.post(&self.books, &self.voice, times, letter)?;
+            let posted = link.post(&self.books, &self.voice, times, letter);
+            stopped = stopped.and(posted.map(drop));
             link.beat = now;
         }
-        Ok(())
+        stopped
     }
 
     /// Writes what goes.
     fn write(&mut self, now: u64) -> Result<(), Failure> {
         let mut stopped = Ok(());
+        let mut lapsed = Vec::new();
         for link in &mut self.links {
             let pushed = link.push(&self.books, now);
             self.status
                 .pushed(&link.peer.card.site, &pushed, link.waiting());
+            lapsed.extend(pushed.lapsed);
             if let Some(error) = pushed.stopped {
-                stopped = Err(Failure::from_error(Kind::Environment, &error));
+                stopped = stopped.and(Err(Failure::from_error(Kind::Environment, &error)));
             }
         }
+        for letter in lapsed {
+            stopped = stopped.and(self.lapse(letter, now));
+        }
         stopped
+    }
+
+    /// A letter that nobody answered in its time: nobody waits for the receipt any more.
+    fn lapse(&self, letter: ObjectId, now: u64) -> Result<(), Failure> {
+        let subject = letter.to_string();
+        for kind in [errand::LETTER, errand::FAREWELL] {
+            let finished = self.books.ledger().finish_errand(kind, &subject, now);
+            let about = self.books.wait(finished)?;
+            // At home it announced the job.
+            if let (Some(job), Voice::Client(_)) = (about, &self.voice) {
+                self.report(job, Report::FailedThere, now)?;
+            }
+        }
+        Ok(())
     }
 }
 
 type Act = fn(&mut Site, u64) -> Result<(), Failure>;
-
-/// Does something for each, whatever fails; answers the first failure.
-pub(super) fn each<T>(
-    all: Vec<T>,
-    mut act: impl FnMut(&T) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut first = Ok(());
-    for one in &all {
-        let done = act(one);
-        first = first.and(done);
-    }
-    first
-}

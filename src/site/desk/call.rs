@@ -6,20 +6,24 @@ use safelight_policies::{
     cause::Cause,
     event::Control,
     id::{JobId, NodeName, SessionId},
+    lease::Lease,
 };
-use safelight_scheduler::{Ask, AttemptEntry, AttemptState, Next, Place, Settlement};
+use safelight_scheduler::{Ask, AttemptEntry, AttemptState, Error, Next, Place, Settlement};
 
 use super::{Desk, work};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
-    node::protocol::{Answer, Call, Ended},
+    node::protocol::{ASKS_MAX, Answer, Call, Ended},
     process,
     run::{AuditWriter, KeyWarden},
     state::{LogOf, State},
     store::Store,
     warden::{self, Request},
 };
+
+/// The most letters of a step's name: 100 bytes, whatever the letters are.
+const STEP_CHARS: usize = 25;
 
 /// Answers a call of an enrolled node.
 pub(super) async fn answer(desk: &Desk, node: &NodeName, call: Call) -> Result<Answer, Failure> {
@@ -30,10 +34,14 @@ pub(super) async fn answer(desk: &Desk, node: &NodeName, call: Call) -> Result<A
             if spec.name != *node || enrolled != Some(spec.key) {
                 return Ok(refused("it registers another node than itself"));
             }
-            desk.ledger
-                .register_node(&spec, now)
-                .await
-                .or_fail(Kind::Environment)?;
+            match desk.ledger.register_node(&spec, now).await {
+                Ok(()) => {}
+                // The node's people can do something about these two.
+                Err(error @ (Error::NodeKey { .. } | Error::OutOfRange { .. })) => {
+                    return Ok(refused(error));
+                }
+                Err(error) => return Err(Failure::from_error(Kind::Environment, &error)),
+            }
             tracing::info!("node {node} is here with {} slots", spec.slots.len());
             Ok(Answer::Registered {
                 beat: desk.config.beat,
@@ -71,6 +79,12 @@ async fn next(
     asks: &[(safelight_policies::id::SlotIndex, SessionId)],
     now: u64,
 ) -> Result<Answer, Failure> {
+    // Each is several questions to the ledger, which answers nobody else meanwhile.
+    if asks.len() > ASKS_MAX {
+        return Ok(refused(format!(
+            "no more than {ASKS_MAX} slots ask at once"
+        )));
+    }
     let asks: Vec<Ask> = asks
         .iter()
         .map(|(slot, session)| Ask {
@@ -97,12 +111,16 @@ async fn next(
             // A job whose files are damaged must not hold a slot.
             Err(failure) => {
                 tracing::error!("{}: {}", lease.outline.job, failure.message());
-                let cause = Cause::NotStarted {
-                    step: "the site's files of the job".to_owned(),
+                let damaged = Cause::NotStarted {
+                    step: "job files".to_owned(),
                     errno: 0,
                 };
-                let end = desk.ledger.end(session, &cause, None, now).await;
-                let _ = end.or_fail(Kind::Environment)?;
+                let cause = failure.cause().unwrap_or(&damaged);
+                // Nor may it keep the others from theirs. If it cannot be ended, its lease runs out.
+                let end = desk.ledger.end(session, cause, None, now).await;
+                if let Err(failure) = end.or_fail(Kind::Environment) {
+                    tracing::error!("{session}: {}", failure.message());
+                }
             }
         }
     }
@@ -133,6 +151,14 @@ async fn release(
     if entry.state != AttemptState::Running {
         return Ok(refused("the session's lease is over"));
     }
+    // The log that the release is put on is this session's; the warden judges the rest.
+    let lease = safelight_bundle::open::<Lease>(&request.lease, &desk.schedule.public());
+    if !lease.is_ok_and(|lease| lease.session == session) {
+        return Ok(refused("the lease is not the session's"));
+    }
+    let Some(_turn) = desk.guard.release(session).await else {
+        return Ok(refused("the session asked for its key too often"));
+    };
     let job = desk.ledger.job(&job.to_string()).await;
     let job = job.or_fail(Kind::Environment)?;
     let state = desk.state.clone();
@@ -164,8 +190,14 @@ async fn release(
 }
 
 /// Writes an end down: what was left first, so that it is there whatever the ledger says; then the ledger.
-async fn settle(desk: &Desk, node: &NodeName, ended: Ended, now: u64) -> Result<Answer, Failure> {
+async fn settle(
+    desk: &Desk,
+    node: &NodeName,
+    mut ended: Ended,
+    now: u64,
+) -> Result<Answer, Failure> {
     let session = ended.session;
+    ended.cause = sayable(ended.cause);
     let Some((job, entry)) = attempt(desk, node, session).await? else {
         return Ok(refused("no such session of this node"));
     };
@@ -209,6 +241,18 @@ async fn settle(desk: &Desk, node: &NodeName, ended: Ended, now: u64) -> Result<
         Settlement::Refused { .. } if repeated(&entry, &ended) => Answer::Settled,
         Settlement::Refused { reason } => refused(reason),
     })
+}
+
+/// A cause that a letter can hold: what a node calls the step that failed is shown to people, and may be anything.
+fn sayable(cause: Cause) -> Cause {
+    match cause {
+        Cause::NotStarted { step, errno } => {
+            let step = step.chars().filter(|it| !it.is_control());
+            let step = step.take(STEP_CHARS).collect();
+            Cause::NotStarted { step, errno }
+        }
+        cause => cause,
+    }
 }
 
 /// True if the ledger has this very end already.
@@ -276,4 +320,24 @@ fn keep(
         at: now,
     };
     jobs::write_left(state, job, &left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_calls_a_step_fits_a_letter() {
+        let cause = |step: &str| Cause::NotStarted {
+            step: step.to_owned(),
+            errno: 2,
+        };
+        assert_eq!(sayable(cause("mount")), cause("mount"));
+        assert_eq!(sayable(cause("a\u{1b}[2J\nb")), cause("a[2Jb"));
+        assert_eq!(
+            sayable(cause(&"\u{1f600}".repeat(9_999))),
+            cause(&"\u{1f600}".repeat(25))
+        );
+        assert_eq!(sayable(Cause::NoKey), Cause::NoKey);
+    }
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use safelight_policies::{
+    cause::Cause,
     lease::{Lease, Wrapper},
     outline::Outline,
 };
 use safelight_scheduler::{AttemptState, Given};
+use safelight_vfs::protocol::LAYERS_MAX;
 
 use super::Desk;
 use crate::{
@@ -44,6 +46,14 @@ pub(super) async fn of(desk: &Desk, given: &Given, now: u64) -> Result<Work, Fai
         },
     };
     let before = steps_before(outline, given.task.step);
+    if tasks_of(outline, &before) > LAYERS_MAX as u64 {
+        let message = format!("{job}: the steps before leave more layers than a task may have");
+        let cause = Cause::NotStarted {
+            step: "layers".to_owned(),
+            errno: 0,
+        };
+        return Err(Failure::new(Kind::User, message).ends_with(cause));
+    }
     let layers = if before.is_empty() {
         Vec::new()
     } else {
@@ -72,6 +82,14 @@ fn steps_before(outline: &Outline, step: u32) -> BTreeSet<u32> {
     found
 }
 
+/// How many tasks these steps have: each leaves a layer. Asked before anything is read, since there may be a hundred million.
+fn tasks_of(outline: &Outline, steps: &BTreeSet<u32>) -> u64 {
+    let steps = steps
+        .iter()
+        .filter_map(|step| outline.steps.get(*step as usize));
+    steps.fold(0, |sum, step| sum.saturating_add(step.tasks))
+}
+
 /// The results of these steps' tasks that count, by step, then by task.
 async fn layers(
     desk: &Desk,
@@ -85,7 +103,9 @@ async fn layers(
         .filter(|attempt| attempt.state == AttemptState::Committed)
         .map(|attempt| attempt.session)
         .collect();
-    let all = jobs::all_left(&desk.state, outline.job)?;
+    let (state, job) = (desk.state.clone(), outline.job);
+    let all = tokio::task::spawn_blocking(move || jobs::all_left(&state, job));
+    let all = all.await.or_fail(Kind::Internal)??;
     let counts = |left: &Left| steps.contains(&left.task.step) && committed.contains(&left.session);
     all.into_iter()
         .filter(counts)
@@ -140,6 +160,8 @@ mod tests {
         for (step, before) in table {
             let found: Vec<u32> = steps_before(&outline, step).into_iter().collect();
             assert_eq!(found, before, "{step}");
+            let tasks = tasks_of(&outline, &steps_before(&outline, step));
+            assert_eq!(tasks, before.len() as u64);
         }
     }
 }
