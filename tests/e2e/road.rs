@@ -235,7 +235,7 @@ fn a_step_sees_what_the_step_before_made_here_and_there() {
             assert_eq!(read("raw"), format!("{drawn}{frame}\n"));
             assert_eq!(read("clean"), format!("{}{frame}\n", drawn.to_uppercase()));
         }
-        let logs = farm.home.ask(&["job", "logs", &job, "--task", "0/0"]).ok();
+        let logs = farm.home.ask(&["job", "logs", &job, "--task", "1/0"]).ok();
         assert_eq!(logs.out, "raw.1\nraw.2\nstart\n");
     }
 }
