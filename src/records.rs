@@ -9,6 +9,7 @@ mod action;
 mod export;
 mod line;
 mod log;
+mod name;
 mod paths;
 mod reading;
 #[cfg(test)]
@@ -35,7 +36,8 @@ pub(crate) use self::{
     action::{ACTIONS, action},
     export::export,
     line::Line,
-    log::{Log, Logs, Name, Run, Unfit, changed},
+    log::{Log, Logs, Unfit, changed},
+    name::{Name, Run},
     paths::{Paths, Summary, Touched, summary},
     time::{utc, utc_of_ns},
     walk::{Walked, in_order, one_by_one},

@@ -107,6 +107,14 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// A count of files for people.
+pub(crate) fn files(count: u64) -> String {
+    match count {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    }
+}
+
 /// A spinner with a text, only on a terminal.
 pub(crate) fn spinner(text: &'static str) -> ProgressBar {
     if !io::stderr().is_terminal() {

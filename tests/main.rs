@@ -41,6 +41,8 @@ mod isolation;
 mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
+#[path = "e2e/node.rs"]
+mod node;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/refused.rs"]

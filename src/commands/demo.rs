@@ -1,45 +1,47 @@
-//! `safelight demo`: real scenes, real renderers, in the dark, on this machine.
+//! `safelight demo`: the whole road on this machine, with real scenes and real renderers.
 //!
-//! The POV-Ray scene is one of POV-Ray's own examples with its includes; the Blender project is built on the spot by Blender itself, the
-//! way an artist's machine would. Each frame is one `safelight run` of this very program, so the demo shows nothing that a user has not.
+//! Two sites with hot folders in between: one job is rendered at home, one is sealed, sent away, rendered by two nodes of the other site,
+//! and comes home. Every part is this very program, started as an operator would start it, so the demo shows nothing that a user has not.
+
+mod farm;
+mod projects;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Deserialize;
+use safelight_policies::id::{JobId, TaskId};
+use safelight_scheduler::{JobState, state::is_final};
 
+use super::watch::Watcher;
 use crate::{
     failure::{Failure, Kind, OrFail},
-    process, terminal,
+    opened::OpenedJob,
+    records,
+    run::Books,
+    state::State,
+    terminal,
 };
+use farm::Farm;
+use projects::Project;
 
 /// Frames of each scene.
-const FRAMES: u32 = 3;
-
+const FRAMES: u64 = 3;
+/// How long both jobs may take together.
+const PATIENCE: Duration = Duration::from_secs(900);
 /// Marks a directory as one that the demo made, and may empty.
 const MARK: &str = ".safelight-demo";
 
-/// The scene, from POV-Ray's own examples.
-const POV_SCENE: &str = "/usr/share/doc/povray/examples/animations/splinefollow/splinefollow.pov";
-/// What it includes.
-const POV_INCLUDES: &str = "/usr/share/povray-3.7/include";
-
-/// The script that builds the Blender project.
-const BLENDER_SCENE: &str = include_str!("../../demo/scene.py");
-
-/// Render real frames in the dark on this machine.
+/// Render real frames on two sites of this machine: one job at home, one away and back by hot folder.
 ///
-/// Every frame is rendered by an untrusted process that sees the project only through its encrypted view. At the end: the images, and
-/// what each job read, wrote, was denied and did not find.
+/// Every frame is rendered by an untrusted process that sees the project only through its encrypted view. At the end: the images, who was
+/// told, and what each job read, wrote, was denied and did not find.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Where the projects, the images and the demo's own state go
+    /// Where the projects, the images and the demo's own sites go
     #[arg(long, value_name = "DIR", default_value = "safelight-demo")]
     dir: PathBuf,
     /// Which renderer to use; auto is every one that is installed
@@ -54,64 +56,67 @@ enum Renderer {
     Blender,
 }
 
-/// One frame to be rendered.
-struct Frame {
-    label: String,
-    policy: &'static str,
-    project: PathBuf,
-    image: PathBuf,
-    expect: String,
-    /// Where the renderer starts: POV-Ray looks for includes there first, before its own.
-    workdir: &'static str,
-    command: Vec<String>,
+impl Renderer {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Povray => "povray",
+            Self::Blender => "blender",
+        }
+    }
 }
 
-/// What `safelight run --json` says at its end.
-#[derive(Debug, Deserialize)]
-struct Said {
-    job: String,
-    audit: serde_json::Map<String, serde_json::Value>,
+/// A project's job.
+struct Sent {
+    project: Project,
+    site: &'static str,
+    job: JobId,
 }
 
 pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    let [at_home, away] = renderers(arguments.renderer)?;
     let dir = prepare(&arguments.dir)?;
-    let mut frames = Vec::new();
-    if wants(arguments.renderer, Renderer::Povray, "povray") {
-        frames.extend(povray(&dir.join("povray"))?);
+    let told = dir.join("told");
+    terminal::say("making two projects");
+    let projects = [
+        ("local", Project::make(dir.join("at-home"), at_home, &told)?),
+        ("north", Project::make(dir.join("away"), away, &told)?),
+    ];
+    terminal::say("starting two sites: home with the node h1, north with the nodes n1 and n2");
+    let mut farm = Farm::start(dir.join("farm"))?;
+    let mut sent = Vec::new();
+    for (place, project) in projects {
+        let bundle = project.bundle.display().to_string();
+        let words = ["submit", &bundle, "--where", place, "--quiet"];
+        let job = farm.command(&words, "home")?;
+        let job = job.trim().parse().or_fail(Kind::Internal)?;
+        let site = if place == "local" { "home" } else { place };
+        sent.push(Sent { project, site, job });
     }
-    if wants(arguments.renderer, Renderer::Blender, "blender") {
-        frames.extend(blender(&dir.join("blender"))?);
-    }
-    if frames.is_empty() {
-        return Err(Failure::new(Kind::Environment, "no renderer is installed")
-            .hint("apt-get install povray povray-examples blender"));
-    }
-    let bar = progress(frames.len() as u64);
-    let mut done = Vec::new();
-    for frame in &frames {
-        bar.set_message(frame.label.clone());
-        let started = Instant::now();
-        let said = render(frame, &dir.join("state"))?;
-        let line = format!(
-            "{:<16} {}  {:.1} s",
-            frame.label,
-            said.job,
-            started.elapsed().as_secs_f64()
-        );
-        if bar.is_hidden() {
-            terminal::say(line)
-        } else {
-            bar.println(line)
-        }
-        bar.inc(1);
-        done.push((frame, said));
-    }
-    bar.finish_and_clear();
-    conclude(&done, &arguments.dir)
+    follow(&mut farm, &sent, started)?;
+    await_notices(&told, &sent)?;
+    let home = farm.state("home")?;
+    drop(farm);
+    conclude(&home, &sent, &told)
 }
 
-fn wants(asked: Renderer, renderer: Renderer, program: &str) -> bool {
-    asked == renderer || asked == Renderer::Auto && installed(program)
+/// The renderers of the two jobs: both if both are here.
+fn renderers(asked: Renderer) -> Result<[Renderer; 2], Failure> {
+    let all = [Renderer::Povray, Renderer::Blender];
+    let wanted = |renderer: &Renderer| {
+        asked == *renderer || asked == Renderer::Auto && installed(renderer.word())
+    };
+    let found: Vec<Renderer> = all.into_iter().filter(wanted).collect();
+    match found[..] {
+        [one] => Ok([one, one]),
+        [one, other] => Ok([one, other]),
+        _ => Err(
+            Failure::new(Kind::Environment, "no renderer is installed").hint(
+                "apt-get install --no-install-recommends povray povray-examples povray-includes blender",
+            ),
+        ),
+    }
 }
 
 fn installed(program: &str) -> bool {
@@ -120,7 +125,7 @@ fn installed(program: &str) -> bool {
     })
 }
 
-/// A directory of the demo's own: new, or made by an earlier demo and emptied.
+/// A directory of the demo's own: new, or made by an earlier demo and emptied but for its sites.
 fn prepare(dir: &Path) -> Result<PathBuf, Failure> {
     let failed = |error: io::Error| {
         Failure::new(
@@ -139,215 +144,136 @@ fn prepare(dir: &Path) -> Result<PathBuf, Failure> {
         )
         .hint("name another directory with --dir DIR"));
     }
-    for part in ["povray", "blender"] {
-        match fs::remove_dir_all(dir.join(part)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    let gone = |done: io::Result<()>| match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    };
+    gone(fs::remove_dir_all(dir.join("at-home")))?;
+    gone(fs::remove_dir_all(dir.join("away")))?;
+    gone(fs::remove_file(dir.join("told")))?;
     fs::create_dir_all(dir)
         .and_then(|()| fs::write(dir.join(MARK), "made by safelight demo\n"))
         .map_err(failed)?;
     fs::canonicalize(dir).map_err(failed)
 }
 
-fn povray(project: &Path) -> Result<Vec<Frame>, Failure> {
-    let failed = |error: io::Error| {
-        Failure::new(
-            Kind::Environment,
-            format!("cannot copy POV-Ray's example: {error}"),
-        )
-        .hint("apt-get install povray povray-examples povray-includes")
-    };
-    fs::create_dir_all(project.join("include"))
-        .and_then(|()| fs::create_dir_all(project.join("frames")))
-        .map_err(failed)?;
-    fs::copy(POV_SCENE, project.join("scene.pov")).map_err(failed)?;
-    for entry in fs::read_dir(POV_INCLUDES).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "inc")
-        {
-            fs::copy(
-                entry.path(),
-                project.join("include").join(entry.file_name()),
-            )
-            .map_err(failed)?;
-        }
+/// Tells what happens at both sites until both jobs are over.
+fn follow(farm: &mut Farm, sent: &[Sent], started: Instant) -> Result<(), Failure> {
+    let places = [
+        ("home", farm.state("home")?),
+        ("north", farm.state("north")?),
+    ];
+    let mut watched = Vec::new();
+    for (place, state) in &places {
+        let books = Books::open(state)?;
+        let watchers = sent
+            .iter()
+            .map(|it| (it, Watcher::new(state.clone(), it.job)));
+        watched.push((*place, books, watchers.collect::<Vec<_>>()));
     }
-    let frame = |number: u32| {
-        let clock = f64::from(number - 1) / f64::from(FRAMES);
-        let output = format!("/mnt/central/frames/frame{number}.png");
-        let mut command: Vec<String> = [
-            "povray",
-            "+I/mnt/central/scene.pov",
-            "+W320",
-            "+H240",
-            "+A0.3",
-            "-D",
-            "-V",
-            "+WT2",
-        ]
-        .map(String::from)
-        .to_vec();
-        command.push(format!("+K{clock:.3}"));
-        command.push(format!("+O{output}"));
-        Frame {
-            label: format!("povray {number}/{FRAMES}"),
-            policy: "povray",
-            project: project.to_owned(),
-            image: project.join(format!("frames/frame{number}.png")),
-            expect: output,
-            workdir: "/mnt/central/include",
-            command,
+    let until = Instant::now() + PATIENCE;
+    loop {
+        farm.all_live()?;
+        let mut over = true;
+        for (place, books, watchers) in &mut watched {
+            for (sent, watcher) in watchers {
+                let entry = books.wait(books.ledger().job(&sent.job.to_string()));
+                // The other site knows of a job when it came there.
+                let Ok(entry) = entry else { continue };
+                over &= *place != "home" || is_final(entry.state);
+                for (_, task, what) in watcher.look(books)? {
+                    say(started, place, sent, task, &what);
+                }
+            }
         }
-    };
-    Ok((1..=FRAMES).map(frame).collect())
-}
-
-fn blender(project: &Path) -> Result<Vec<Frame>, Failure> {
-    let failed = |error: io::Error| {
-        Failure::new(
-            Kind::Environment,
-            format!("cannot build the Blender project: {error}"),
-        )
-        .hint("apt-get install --no-install-recommends blender")
-    };
-    fs::create_dir_all(project.join("frames")).map_err(failed)?;
-    let script = project.join("scene.py");
-    fs::write(&script, BLENDER_SCENE).map_err(failed)?;
-    let built = Command::new("blender")
-        .args([
-            "--background",
-            "--factory-startup",
-            "--python-exit-code",
-            "3",
-            "--python",
-        ])
-        .arg(&script)
-        .arg("--")
-        .arg(project)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(failed)?;
-    if !built.status.success() || !project.join("scene.blend").exists() {
-        let said = terminal::shown(&built.stderr);
-        return Err(failed(io::Error::other(format!(
-            "blender: {} {said}",
-            built.status
-        ))));
-    }
-    fs::remove_file(&script).map_err(failed)?;
-    let frame = |number: u32| {
-        let words = [
-            "blender",
-            "--background",
-            "/mnt/central/scene.blend",
-            "--threads",
-            "2",
-            "--render-output",
-            "/mnt/central/frames/frame#",
-            "--render-frame",
-        ];
-        let mut command: Vec<String> = words.map(String::from).to_vec();
-        command.push(number.to_string());
-        Frame {
-            label: format!("blender {number}/{FRAMES}"),
-            policy: "blender",
-            project: project.to_owned(),
-            image: project.join(format!("frames/frame{number}.png")),
-            expect: format!("/mnt/central/frames/frame{number}.png"),
-            workdir: "/mnt/central",
-            command,
+        if over {
+            return Ok(());
         }
-    };
-    Ok((1..=FRAMES).map(frame).collect())
-}
-
-/// Renders one frame with `safelight run`.
-fn render(frame: &Frame, state: &Path) -> Result<Said, Failure> {
-    let central = format!("{}:/mnt/central", frame.project.display());
-    let run = Command::new(process::executable()?)
-        .args([
-            "run",
-            "--json",
-            "--policy",
-            frame.policy,
-            "--central",
-            &central,
-            "--expect",
-            &frame.expect,
-            "--workdir",
-            frame.workdir,
-        ])
-        .arg("--state")
-        .arg(state)
-        .arg("--")
-        .args(&frame.command)
-        .stdin(Stdio::null())
-        .output()
-        .or_fail(Kind::Environment)?;
-    let text = String::from_utf8_lossy(&run.stderr);
-    let said = text
-        .lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<Said>(line).ok());
-    match said {
-        Some(said) if run.status.success() && frame.image.exists() => Ok(said),
-        _ => {
-            let tail: Vec<&str> = text.lines().rev().take(12).collect();
-            let tail = tail
-                .into_iter()
-                .rev()
-                .map(|line| terminal::shown(line.as_bytes()))
-                .collect::<Vec<_>>()
-                .join("\n");
-            Err(Failure::new(
-                Kind::JobFailed,
-                format!("{} was not rendered ({}):\n{tail}", frame.label, run.status),
-            ))
+        if Instant::now() > until {
+            let message = format!("the jobs took longer than {} s", PATIENCE.as_secs());
+            return Err(Failure::new(Kind::JobFailed, message));
         }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-fn progress(count: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(count), ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
-        bar.set_style(style);
-    }
-    bar
+fn say(started: Instant, place: &str, sent: &Sent, task: Option<TaskId>, what: &str) {
+    let frame = task.map_or_else(String::new, |task| format!("{}/{FRAMES}", task.task + 1));
+    terminal::say(format!(
+        "{:>6.1} s  {place:<5}  {:<7}  {frame:<4}  {what}",
+        started.elapsed().as_secs_f64(),
+        sent.project.renderer.word()
+    ));
 }
 
-/// The images, and what each job touched.
-fn conclude(done: &[(&Frame, Said)], dir: &Path) -> Result<(), Failure> {
-    let rows: Vec<Vec<String>> = done
-        .iter()
-        .map(|(frame, said)| {
-            let count = |name: &str| {
-                said.audit
-                    .get(name)
-                    .map_or_else(|| "?".to_owned(), ToString::to_string)
-            };
-            vec![
-                frame.label.clone(),
-                count("read"),
-                count("written"),
-                count("denied"),
-                count("missing"),
-                frame.image.display().to_string(),
-            ]
-        })
-        .collect();
+/// Suppliers are told after the last result is stored.
+fn await_notices(told: &Path, sent: &[Sent]) -> Result<(), Failure> {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = fs::read_to_string(told).unwrap_or_default();
+        if sent.iter().all(|it| text.contains(&it.job.to_string())) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(Failure::new(Kind::JobFailed, "the supplier was not told"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The images, who was told, and what each job touched.
+fn conclude(home: &State, sent: &[Sent], told: &Path) -> Result<(), Failure> {
+    let books = Books::open(home)?;
+    let mut rows = Vec::new();
+    let mut missing = Vec::new();
+    for Sent { project, site, job } in sent {
+        let entry = books.wait(books.ledger().job(&job.to_string()))?;
+        if entry.state != JobState::Delivered {
+            missing.push(format!("{job} is {}", entry.state));
+        }
+        let opened = OpenedJob::open(home, *job)?;
+        let touched = records::summary(&records::read(home, &opened)?);
+        rows.push(vec![
+            job.to_string(),
+            project.renderer.word().to_owned(),
+            (*site).to_owned(),
+            touched.read.to_string(),
+            touched.written.to_string(),
+            touched.denied.to_string(),
+            touched.missing.to_string(),
+        ]);
+    }
     terminal::table(
-        &["FRAME", "READ", "WRITTEN", "DENIED", "MISSING", "IMAGE"],
+        &[
+            "JOB", "RENDERER", "SITE", "READ", "WRITTEN", "DENIED", "MISSING",
+        ],
         &rows,
     )?;
+    for frame in sent
+        .iter()
+        .flat_map(|it| (1..=FRAMES).map(|frame| it.project.image(frame)))
+    {
+        if !frame.exists() {
+            missing.push(format!("{} is not there", frame.display()));
+        }
+        terminal::print(frame.display())?;
+    }
+    let text = fs::read_to_string(told).or_fail(Kind::Environment)?;
+    for line in text.lines() {
+        terminal::say(format!(
+            "the supplier was told: {}",
+            terminal::shown(line.as_bytes())
+        ));
+    }
+    let root = home.root().display();
     terminal::say(format!(
-        "what a job touched: safelight audit files last --state {}",
-        dir.join("state").display()
+        "what a job touched: safelight audit files JOB --state {root}"
     ));
-    Ok(())
+    terminal::say(format!(
+        "its story: safelight job watch JOB --so-far --state {root}"
+    ));
+    match missing.first() {
+        None => Ok(()),
+        Some(what) => Err(Failure::new(Kind::JobFailed, what)),
+    }
 }

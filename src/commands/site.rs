@@ -177,21 +177,24 @@ fn status(arguments: &StatusArgs) -> Result<(), Failure> {
     line = line
         .with("slots", slots.len() as u64)
         .with("slots_free", free as u64);
-    let peers = Peer::all(&state)?;
-    let said = said.unwrap_or_default();
-    if arguments.json {
+    show(
+        &line,
+        &Peer::all(&state)?,
+        &said.unwrap_or_default(),
+        arguments.json,
+    )
+}
+
+fn show(line: &Line, peers: &[Peer], said: &Status, json: bool) -> Result<(), Failure> {
+    if json {
         let peers: Vec<_> = peers
             .iter()
             .map(|peer| peer.card.site.to_string())
             .collect();
         let links = serde_json::to_value(&said.links).unwrap_or_default();
         let troubles: Vec<_> = said.troubles.iter().cloned().collect();
-        return print_json(
-            &line
-                .with("peers", peers)
-                .with("links", links)
-                .with("troubles", troubles),
-        );
+        let line = line.clone().with("peers", peers).with("links", links);
+        return print_json(&line.with("troubles", troubles));
     }
     for (name, value) in line.fields(0).filter(|(_, value)| !value.is_null()) {
         let text = value
@@ -199,7 +202,7 @@ fn status(arguments: &StatusArgs) -> Result<(), Failure> {
             .map_or_else(|| value.to_string(), str::to_owned);
         print(format!("{name:<11}  {text}"))?;
     }
-    for peer in &peers {
+    for peer in peers {
         let name = peer.card.site.to_string();
         let link = said.links.get(&name).cloned().unwrap_or_default();
         print(format!(

@@ -18,6 +18,7 @@ use crate::{
     failure::{Failure, Kind},
     process,
     records::Line,
+    site::{Config, Role},
     state::State,
     terminal,
 };
@@ -91,6 +92,7 @@ impl FromStr for Place {
 /// Hands the job in, and follows it if that was asked for.
 pub(crate) fn run(arguments: SubmitArgs) -> Result<ExitCode, Failure> {
     let state = State::open(arguments.state.state.as_deref())?;
+    check_site(&state, arguments.quiet)?;
     let (json, quiet, wait) = (arguments.json, arguments.quiet, arguments.wait);
     let handed = Handed {
         directory: arguments.directory,
@@ -110,6 +112,26 @@ pub(crate) fn run(arguments: SubmitArgs) -> Result<ExitCode, Failure> {
         return follow(&state, &submitted, json, quiet);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A site that renders for others has no client of its own; a host that is no site yet keeps the job until it is one.
+fn check_site(state: &State, quiet: bool) -> Result<(), Failure> {
+    if !Config::path(state).exists() {
+        if !quiet {
+            terminal::say("this host is no site yet: the job waits until 'safelight serve' runs");
+        }
+        return Ok(());
+    }
+    let config = Config::read(state)?;
+    match config.role {
+        Role::Local => Ok(()),
+        Role::Remote => {
+            let message = format!("{} renders for other sites", config.name);
+            let hint =
+                "hand the job in at the client's own site, or name its state with --state DIR";
+            Err(Failure::new(Kind::User, message).hint(hint))
+        }
+    }
 }
 
 fn say(submitted: &Submitted, json: bool, quiet: bool) -> Result<(), Failure> {

@@ -19,7 +19,7 @@ use crate::{
     records::{Line, utc},
     run::Books,
     state::State,
-    terminal::{print, print_json},
+    terminal::{self, print, print_json},
 };
 
 /// How often the books are looked at.
@@ -61,10 +61,9 @@ struct Told {
     stored: BTreeSet<SessionId>,
 }
 
-struct Watcher<'a> {
-    arguments: &'a WatchArgs,
-    state: &'a State,
-    books: &'a Books,
+/// Tells apart what was told of a job from what is new.
+pub(super) struct Watcher {
+    state: State,
     job: JobId,
     told: Told,
 }
@@ -73,17 +72,19 @@ struct Watcher<'a> {
 pub(crate) fn run(arguments: &WatchArgs) -> Result<ExitCode, Failure> {
     let (state, job) = arguments.job.find()?;
     let books = Books::open(&state)?;
-    let mut watcher = Watcher {
-        arguments,
-        state: &state,
-        books: &books,
-        job,
-        told: Told::default(),
-    };
+    let mut watcher = Watcher::new(state, job);
     loop {
         // The state first: what led to it is in the books by then.
         let now = books.wait(books.ledger().job(&job.to_string()))?.state;
-        watcher.look()?;
+        let wanted = |task: &Option<TaskId>| match (task, arguments.task) {
+            (Some(task), Some(wanted)) => *task == wanted,
+            _ => true,
+        };
+        for (at, task, what) in watcher.look(&books)? {
+            if wanted(&task) {
+                tell(job, arguments.json, at, task, &what)?;
+            }
+        }
         if arguments.so_far || is_final(now) {
             return Ok(ExitCode::SUCCESS);
         }
@@ -91,19 +92,28 @@ pub(crate) fn run(arguments: &WatchArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-impl Watcher<'_> {
-    fn look(&mut self) -> Result<(), Failure> {
-        let mut news = Vec::new();
-        self.story(&mut news)?;
-        self.attempts(&mut news)?;
-        self.results(&mut news)?;
-        news.sort_by_key(|(at, _, _)| *at);
-        news.iter()
-            .try_for_each(|(at, task, what)| self.tell(*at, *task, what))
+impl Watcher {
+    /// Nothing was told yet.
+    pub(super) fn new(state: State, job: JobId) -> Self {
+        Self {
+            state,
+            job,
+            told: Told::default(),
+        }
     }
 
-    fn story(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
-        for line in self.books.wait(self.books.ledger().story(self.job))? {
+    /// What is new, in the order in which it happened.
+    pub(super) fn look(&mut self, books: &Books) -> Result<Vec<News>, Failure> {
+        let mut news = Vec::new();
+        self.story(books, &mut news)?;
+        self.attempts(books, &mut news)?;
+        self.results(&mut news)?;
+        news.sort_by_key(|(at, _, _)| *at);
+        Ok(news)
+    }
+
+    fn story(&mut self, books: &Books, news: &mut Vec<News>) -> Result<(), Failure> {
+        for line in books.wait(books.ledger().story(self.job))? {
             if line.number > self.told.story {
                 self.told.story = line.number;
                 news.push((line.at, None, format!("{}: {}", line.to, line.event)));
@@ -112,15 +122,11 @@ impl Watcher<'_> {
         Ok(())
     }
 
-    fn wanted(&self, task: TaskId) -> bool {
-        self.arguments.task.is_none_or(|wanted| wanted == task)
-    }
-
     /// Attempts of this site's own nodes.
-    fn attempts(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
-        for attempt in self.books.wait(self.books.ledger().attempts(self.job))? {
+    fn attempts(&mut self, books: &Books, news: &mut Vec<News>) -> Result<(), Failure> {
+        for attempt in books.wait(books.ledger().attempts(self.job))? {
             let known = self.told.attempts.insert(attempt.session, attempt.state);
-            if !self.wanted(attempt.task) || known == Some(attempt.state) {
+            if known == Some(attempt.state) {
                 continue;
             }
             let place = format!("{} slot {}", attempt.place.node, attempt.place.slot.0);
@@ -143,10 +149,7 @@ impl Watcher<'_> {
 
     /// What came from another site, and what is stored at home.
     fn results(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
-        for left in jobs::all_left(self.state, self.job)? {
-            if !self.wanted(left.task) {
-                continue;
-            }
+        for left in jobs::all_left(&self.state, self.job)? {
             if let Some(site) = &left.site
                 && self.told.arrived.insert(left.session)
             {
@@ -154,40 +157,42 @@ impl Watcher<'_> {
                 news.push((left.at, Some(left.task), text));
             }
             if !self.told.stored.contains(&left.session)
-                && let Some((at, report)) = delivered(self.state, self.job, left.session)?
+                && let Some((at, report)) = delivered(&self.state, self.job, left.session)?
             {
                 self.told.stored.insert(left.session);
                 let aside = match report.aside {
                     0 => String::new(),
                     count => format!(", {count} beside what stood there"),
                 };
-                let text = format!("{} files are at home{aside}", report.stored + report.aside);
+                let count = report.stored + report.aside;
+                let are = if count == 1 { "is" } else { "are" };
+                let text = format!("{} {are} at home{aside}", terminal::files(count));
                 news.push((at, Some(left.task), text));
             }
         }
         Ok(())
     }
+}
 
-    fn tell(&self, at: u64, task: Option<TaskId>, what: &str) -> Result<(), Failure> {
-        if self.arguments.json {
-            let line = Line::default()
-                .with("at", utc(at))
-                .with("job", self.job.to_string())
-                .with("step", task.map(|task| u64::from(task.step)))
-                .with("task", task.map(|task| task.task))
-                .with("what", what);
-            return print_json(&line);
-        }
-        let subject = task.map_or_else(
-            || "job".to_owned(),
-            |task| format!("step {} task {}", task.step, task.task),
-        );
-        print(format!("{}  {subject:<16}  {what}", utc(at)))
+fn tell(job: JobId, json: bool, at: u64, task: Option<TaskId>, what: &str) -> Result<(), Failure> {
+    if json {
+        let line = Line::default()
+            .with("at", utc(at))
+            .with("job", job.to_string())
+            .with("step", task.map(|task| u64::from(task.step)))
+            .with("task", task.map(|task| task.task))
+            .with("what", what);
+        return print_json(&line);
     }
+    let subject = task.map_or_else(
+        || "job".to_owned(),
+        |task| format!("step {} task {}", task.step, task.task),
+    );
+    print(format!("{}  {subject:<16}  {what}", utc(at)))
 }
 
 /// Something that happened: when, to which task, what.
-type News = (u64, Option<TaskId>, String);
+pub(super) type News = (u64, Option<TaskId>, String);
 
 /// What the client's process did with the results of a session, and when.
 fn delivered(

@@ -197,11 +197,16 @@ impl Node {
         signals: &Signals,
     ) -> Result<(), Failure> {
         let mut drawn = BTreeMap::new();
+        let mut met_stranger = false;
         let mut trouble = Trouble::default();
         let mut pause = Duration::ZERO;
         while !came(signals, pause)? {
             pause = ASK;
-            let asks = asks(&mut drawn, &self.seats.free())?;
+            let free = self.seats.free();
+            let alone = free.len() == usize::from(self.config.slots);
+            met_stranger &= !alone;
+            let free = askable(free, (self.state.is_privileged(), alone, met_stranger));
+            let asks = asks(&mut drawn, &free)?;
             if asks.is_empty() {
                 continue;
             }
@@ -210,7 +215,7 @@ impl Node {
                 Ok(Answer::Work(given)) => {
                     trouble.is_over();
                     for work in given.into_iter().take(asks.len()) {
-                        self.take(scope, work, &asks, &mut drawn)?;
+                        met_stranger |= self.take(scope, work, &asks, &mut drawn)?;
                     }
                     continue;
                 }
@@ -230,14 +235,14 @@ impl Node {
         Ok(())
     }
 
-    /// Lets a piece of work live in a thread, or tells the site why not.
+    /// Lets a piece of work live in a thread, or tells the site why not. True if that is because it is of a second client.
     fn take<'scope, 'env>(
         &'env self,
         scope: &'scope Scope<'scope, 'env>,
         work: Work,
         asked: &[(SlotIndex, SessionId)],
         drawn: &mut BTreeMap<SlotIndex, SessionId>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let public = self.key.public();
         let known = Known {
             schedule: &self.config.schedule,
@@ -252,7 +257,8 @@ impl Node {
                 let named = lease::named(&work, &known);
                 // A session is good for one lease, whatever became of it.
                 drawn.retain(|_, session| named.is_none_or(|(named, _)| named != *session));
-                return self.turn_away(named, "lease", &refusal.to_string());
+                self.turn_away(named, "lease", &refusal.to_string());
+                return Ok(false);
             }
         };
         let named = Some((lease.session, lease.fence));
@@ -263,10 +269,12 @@ impl Node {
                 "this node is not root and runs sessions of {stranger}, so it takes none of {}",
                 lease.client
             );
-            return self.turn_away(named, ONE_CLIENT, &why);
+            self.turn_away(named, ONE_CLIENT, &why);
+            return Ok(true);
         }
         let Some(seat) = self.seats.take(&lease, Arc::new(Stop::new()?)) else {
-            return self.turn_away(named, "lease", "somebody sits in the leased slot");
+            self.turn_away(named, "lease", "somebody sits in the leased slot");
+            return Ok(false);
         };
         let live = move || {
             let session = Session {
@@ -278,22 +286,17 @@ impl Node {
             };
             session.run();
         };
-        match Builder::new().spawn_scoped(scope, live) {
-            Ok(_) => Ok(()),
-            Err(error) => self.turn_away(named, "thread", &error.to_string()),
+        if let Err(error) = Builder::new().spawn_scoped(scope, live) {
+            self.turn_away(named, "thread", &error.to_string());
         }
+        Ok(false)
     }
 
     /// Ends a lease that is not lived. The site may not want to hear it.
-    fn turn_away(
-        &self,
-        named: Option<(SessionId, Fence)>,
-        step: &str,
-        why: &str,
-    ) -> Result<(), Failure> {
+    fn turn_away(&self, named: Option<(SessionId, Fence)>, step: &str, why: &str) {
         let Some((session, fence)) = named else {
             terminal::say(format!("work is turned away: {why}"));
-            return Ok(());
+            return;
         };
         terminal::say(format!("{session} is turned away: {why}"));
         let ended = Ended {
@@ -310,7 +313,6 @@ impl Node {
         if let Err(error) = self.ask(&Call::Ended(Box::new(ended))) {
             terminal::complain(&failed(&error));
         }
-        Ok(())
     }
 
     /// Ends the sessions in order, and waits for them.
@@ -329,6 +331,21 @@ impl Node {
             Err(error) => terminal::complain(&failed(&error)),
         }
     }
+}
+
+/// Which of the free slots ask. Without root a node must turn a second client away, which costs the job a try: so the first slot asks
+/// alone, and once another client's work came, none asks until all are free.
+fn askable(
+    mut free: Vec<SlotIndex>,
+    (privileged, alone, met_stranger): (bool, bool, bool),
+) -> Vec<SlotIndex> {
+    match (privileged, alone) {
+        (true, _) => {}
+        (false, true) => free.truncate(1),
+        (false, false) if met_stranger => free.clear(),
+        (false, false) => {}
+    }
+    free
 }
 
 /// Who asks: each free slot, with the session that was drawn for it and not used yet.
@@ -384,6 +401,20 @@ mod tests {
         assert_eq!(asks(&mut drawn, &[]).unwrap(), []);
         let many: Vec<_> = (0..100).map(SlotIndex).collect();
         assert_eq!(asks(&mut drawn, &many).unwrap().len(), ASKS_MAX);
+    }
+
+    #[test]
+    fn without_root_a_node_does_not_ask_for_clients_that_it_must_turn_away() {
+        let ask = |free: u16, about| askable((0..free).map(SlotIndex).collect(), about).len();
+        for (about, expected) in [
+            ((true, true, false), 4),
+            ((true, false, true), 4),
+            ((false, true, false), 1),
+            ((false, false, false), 4),
+            ((false, false, true), 0),
+        ] {
+            assert_eq!(ask(4, about), expected, "{about:?}");
+        }
     }
 
     #[test]

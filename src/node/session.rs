@@ -95,12 +95,8 @@ impl Session<'_> {
         self.say(&format!("begins: {job} task {task}"));
         let mut outcome = match self.prepare() {
             Ok((grant, slot)) => self.attempt(grant, &slot),
-            Err(failure) => Outcome::of(Ending::never_ran(failure)),
+            Err(failure) => Outcome::of(self.never_ran(failure)),
         };
-        // What failed because it was told to end ended because it was told to.
-        if let (false, Some(told)) = (outcome.cause.is_success(), self.seat.stop.cause()) {
-            outcome.cause = told;
-        }
         if let Err(failure) = self.bring(&outcome) {
             outcome.spoil(failure, Cause::NodeLost);
             (outcome.sealed, outcome.audit) = (None, None);
@@ -171,8 +167,17 @@ impl Session<'_> {
     fn attempt(&self, grant: Grant, slot: &Slot) -> Outcome {
         match self.logged(grant, slot) {
             Ok(outcome) => outcome,
-            Err(failure) => Outcome::of(Ending::never_ran(failure)),
+            Err(failure) => Outcome::of(self.never_ran(failure)),
         }
+    }
+
+    /// The end of what did not get as far as a session. What failed because it was told to end ended because it was told to.
+    fn never_ran(&self, failure: Failure) -> Ending {
+        let mut ending = Ending::never_ran(failure);
+        if let Some(told) = self.seat.stop.cause() {
+            ending.cause = told;
+        }
+        ending
     }
 
     /// The same; an error if there is no log to put anything on.
@@ -204,7 +209,8 @@ impl Session<'_> {
             shown: [null.as_fd(), null.as_fd()],
             release: &|key| self.release(key),
         };
-        let mut outcome = Outcome::of(attempt.run(grant, view).unwrap_or_else(Ending::never_ran));
+        let ending = attempt.run(grant, view);
+        let mut outcome = Outcome::of(ending.unwrap_or_else(|failure| self.never_ran(failure)));
         if outcome.sealed.is_some() {
             match adopted(&attempt) {
                 Ok(objects) => outcome.objects = objects,
@@ -255,7 +261,7 @@ impl Session<'_> {
         match answer {
             Answer::Released { stanza } => Ok(stanza),
             Answer::Refused { reason } => Err(no_key(format!(
-                "the key warden refuses to release the job's key: {reason}"
+                "the site does not release the job's key: {reason}"
             ))),
             _ => Err(no_key("the site answered something else".to_owned())),
         }

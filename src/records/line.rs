@@ -17,8 +17,15 @@ use crate::results::task_name;
 pub(crate) struct Line(Vec<(&'static str, Value)>);
 
 impl Line {
-    /// Everything that a record says.
+    /// Everything that a record says, and in which log.
     pub(crate) fn of(record: &OpenedRecord) -> Self {
+        let mut line = Self::said(record);
+        line.place(record.log);
+        line
+    }
+
+    /// Everything that a record says.
+    pub(crate) fn said(record: &OpenedRecord) -> Self {
         let mut line = Self::default()
             .with("time", utc_exact(record.at_ns))
             .with("seq", record.seq)
@@ -44,7 +51,6 @@ impl Line {
                 line.put("expected", *expected);
             }
         }
-        line.place(record.log);
         line
     }
 

@@ -16,82 +16,17 @@ use std::{
 use safelight_audit::{Checkpoint, Error, Finding, Header, Reader, Report};
 use safelight_policies::id::{JobId, ObjectId, SessionId, TaskId};
 
-use super::reading::Records;
+use super::{
+    name::{Name, Run, Runs},
+    reading::Records,
+};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
     opened::OpenedJob,
-    results::task_name,
     run::Books,
     state::{LogOf, State},
 };
-
-/// The task and the attempt of each session that anything here knows of.
-pub(crate) type Runs = BTreeMap<SessionId, (TaskId, u32)>;
-
-/// A session as a log names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Run {
-    /// Its task and attempt, if they are known.
-    pub(crate) of: Option<(TaskId, u32)>,
-    /// The session.
-    pub(crate) session: SessionId,
-}
-
-/// Which of a job's logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Name {
-    /// The job's own on this host.
-    Job,
-    /// Of a session, on the node that ran it.
-    Session(Run),
-    /// Of the release of the key into a session.
-    Release(Run),
-    /// One that a session left and that nobody has opened yet.
-    Left(Run),
-}
-
-impl Name {
-    /// The session that the log is about; the job's own is about all of them.
-    pub(crate) fn run(self) -> Option<Run> {
-        match self {
-            Self::Job => None,
-            Self::Session(run) | Self::Release(run) | Self::Left(run) => Some(run),
-        }
-    }
-
-    /// True if the log may tell of this task.
-    fn tells_of(self, task: TaskId) -> bool {
-        match self.run() {
-            None => true,
-            // Whose log it is nobody knows: it could be.
-            Some(run) => run.of.is_none_or(|(of, _)| of == task),
-        }
-    }
-}
-
-impl fmt::Display for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.of {
-            Some((task, attempt)) => {
-                let task = task_name(task);
-                write!(f, "task {task}, attempt {attempt} ({})", self.session)
-            }
-            None => write!(f, "{}", self.session),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Job => f.write_str("the job's own log"),
-            Self::Session(run) => write!(f, "the session log of {run}"),
-            Self::Release(run) => write!(f, "the key release log of {run}"),
-            Self::Left(run) => write!(f, "a log of {run}"),
-        }
-    }
-}
 
 /// Where a log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,10 +51,6 @@ pub(crate) enum Unfit {
 }
 
 impl Unfit {
-    fn changed(how: impl fmt::Display) -> Self {
-        Self::Changed(how.to_string())
-    }
-
     fn of(self, job: JobId, name: Name) -> Failure {
         match self {
             Self::Changed(how) => changed_log(job, name, how),
@@ -272,7 +203,7 @@ impl<'a> Logs<'a> {
             Name::Left(run) | Name::Release(run) if is(LogOf::Release(run.session)) => {
                 Ok(Name::Release(run))
             }
-            _ => Err(Unfit::changed("it is another log")),
+            _ => Err(Unfit::Changed("it is another log".to_owned())),
         }
     }
 
@@ -281,10 +212,12 @@ impl<'a> Logs<'a> {
             At::File(path) => self.open_file(log.name, path).map(Bytes::File),
             At::Object(object) => match self.opened.area.read(*object) {
                 Ok(bytes) => Ok(Bytes::Object(Cursor::new(bytes))),
-                Err(error) if error.is_not_authentic() => Err(Unfit::changed(error)),
                 Err(error) => {
                     let failure = Failure::from_error(Kind::Environment, &error);
-                    Err(Unfit::Failed(failure))
+                    Err(match error.is_not_authentic() {
+                        true => Unfit::Changed(failure.message()),
+                        false => Unfit::Failed(failure),
+                    })
                 }
             },
         }

@@ -12,7 +12,8 @@ use safelight_seal::{audit_key::AuditKey, job_key::JobKey};
 use super::{
     OpenedRecord, What,
     line::session,
-    log::{Name, Runs, changed_log, unreadable},
+    log::{changed_log, unreadable},
+    name::{Name, Runs},
 };
 use crate::failure::Failure;
 

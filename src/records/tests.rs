@@ -8,7 +8,7 @@ use safelight_audit::{Body, Checkpoint, Reader};
 use safelight_seal::job_key::JobKey;
 
 use super::{
-    log::Runs,
+    name::Runs,
     reading::Records,
     samples::farm::{JOB, access, key, log_of, sealed},
     *,

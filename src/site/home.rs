@@ -161,7 +161,8 @@ pub(super) fn deliver_one(
     let report = client.deliver(job, session)?;
     match report.failed.first() {
         None => {
-            tracing::info!("{job}: {} files at home", report.stored + report.aside);
+            let count = crate::terminal::files(report.stored + report.aside);
+            tracing::info!("{job}: {count} at home");
             Ok(())
         }
         Some(why) => Err(Failure::new(

@@ -7,6 +7,7 @@ use safelight_channel::Channel;
 use safelight_policies::{
     event::Control,
     id::{JobId, SessionId},
+    lease::Lease,
 };
 use safelight_seal::{
     job_key::{JobKey, Stanza, TO_VIEW, TO_WARDEN},
@@ -68,8 +69,7 @@ impl<'a> Warden<'a> {
         let mut session = NO_SESSION;
         let released = judge::lease(request, &self.store).and_then(|lease| {
             session = lease.session;
-            let release = judge::judge(request, lease, &self.store, now)?;
-            self.release(&release)
+            self.release(&self.claim(request, lease, now)?)
         });
         match released {
             Ok(stanza) => Answer::Released { stanza },
@@ -77,7 +77,18 @@ impl<'a> Warden<'a> {
         }
     }
 
-    /// The fence and the log are on disk before the key is opened.
+    /// What may be released, with its fence on disk. Nobody else judges in between: a fence is good for one release, whoever asks at once.
+    fn claim(&self, request: &Request, lease: Lease, now: u64) -> Result<Release, Refusal> {
+        let _alone = self.store.hold()?;
+        let release = judge::judge(request, lease, &self.store, now)?;
+        let Release { lease, prekey, .. } = &release;
+        self.store.claim(prekey, lease.job)?;
+        self.store
+            .note_release(lease.job, lease.task, lease.fence)?;
+        Ok(release)
+    }
+
+    /// The log is on disk before the key is opened.
     fn release(&self, release: &Release) -> Result<Stanza, Refusal> {
         let Release {
             lease,
@@ -87,9 +98,6 @@ impl<'a> Warden<'a> {
         } = release;
         let not_logged = |source| Refusal::NotLogged { source };
         let seal = |source| Refusal::Seal { source };
-        self.store.claim(prekey, lease.job)?;
-        self.store
-            .note_release(lease.job, lease.task, lease.fence)?;
         let event = Control::KeyReleased {
             session: lease.session,
             to: view_key.0,

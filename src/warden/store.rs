@@ -5,6 +5,7 @@
 //! prekeys/<id>             a one-time secret; <id>.job beside it says which job it was used for
 //! trust/clients/<alias>    a client's key; trust/nodes/<node>, trust/schedule likewise
 //! released/<job>           fences under which a key was released, appended before each release
+//! lock                     held by the warden that judges, claims and notes: there may be several at once
 //! ```
 //!
 //! Everything is on disk before the call that wrote it returns. Erasing overwrites and removes; on a file system or a device that
@@ -19,6 +20,7 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
+use nix::fcntl::{Flock, FlockArg};
 use safelight_policies::id::{ClientAlias, Fence, JobId, KemKey, NodeName, TaskId, VerifyKey};
 use safelight_seal::{
     identity::{KemSecret, SigningSecret},
@@ -116,6 +118,17 @@ impl Store {
         Ok(secret.map(|bytes| KemSecret::from_bytes(&bytes)))
     }
 
+    /// Waits until no other warden is between its judgement and what it notes, and keeps the others waiting until the answer is dropped.
+    pub(super) fn hold(&self) -> Result<Flock<File>, Error> {
+        let path = self.root.join("lock");
+        let file = (OpenOptions::new().write(true).create(true).truncate(false))
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(io_at(&path))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io_at(&path)(errno.into()))
+    }
+
     /// Gives a prekey to a job, for good. Asking again for the same job changes nothing.
     pub(super) fn claim(&self, id: &[u8; 16], job: JobId) -> Result<(), Error> {
         let path = self.claim_path(id);
@@ -148,6 +161,7 @@ impl Store {
 
     /// Erases a prekey and what was noted for its job. Erasing again changes nothing; another job's prekey stays.
     pub(super) fn erase(&self, id: &[u8; 16], job: JobId) -> Result<bool, Error> {
+        let _alone = self.hold()?;
         if matches!(Known::prekey(self, id)?, Prekey::Of(other) if other != job) {
             return Ok(false);
         }

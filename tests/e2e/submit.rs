@@ -149,6 +149,7 @@ fn a_bundle_becomes_a_job_in_the_queue() {
     assert!(job.starts_with("job-") && !job.contains('\n'), "{said:?}");
     assert!(said.err.contains("it runs under generic"), "{said:?}");
     assert!(said.err.contains("sealed 2 files"), "{said:?}");
+    assert!(said.err.contains("this host is no site yet"), "{said:?}");
     let shown = studio.ask(&["job", "show", job, "--json"]).ok();
     let shown: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
     for (key, value) in [
@@ -325,6 +326,20 @@ fn what_cannot_be_a_job_is_refused_by_name() {
     refused(&[], 2, "cannot read template.yaml");
     fs::remove_file(studio.bundle().join("template.yaml")).expect("template");
     refused(&[], 2, "has no template.yaml or template.json");
+    studio.nothing_was_sealed();
+}
+
+#[test]
+fn a_site_that_renders_for_others_takes_no_job() {
+    let studio = Studio::new();
+    let init = ["site", "init", "--name", "north", "--role", "remote"];
+    studio.ask(&init).ok();
+    let said = studio.submit(&[]).failed(2);
+    assert!(
+        said.err.contains("north renders for other sites"),
+        "{said:?}"
+    );
+    assert!(!studio.host.state().join("client/identity.key").exists());
     studio.nothing_was_sealed();
 }
 

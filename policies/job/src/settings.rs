@@ -309,7 +309,10 @@ mod tests {
             ("/studio/job", true)
         );
         assert_eq!(central.path.as_str(), DEFAULT_CENTRAL);
-        assert_eq!((settings.priority, settings.retries), (DEFAULT_PRIORITY, 0));
+        assert_eq!(
+            (settings.priority, settings.retries),
+            (DEFAULT_PRIORITY, None)
+        );
         assert_eq!(settings.place, Where::Auto);
     }
 
@@ -320,7 +323,7 @@ mod tests {
             retries: Some(4),
         };
         let read = |text| Settings::read(Some(text), "/d", deadline).unwrap();
-        assert_eq!((read("").priority, read("").retries), (3, 4));
+        assert_eq!((read("").priority, read("").retries), (3, Some(4)));
         assert_eq!(read("priority = 9").priority, 9);
     }
 

@@ -23,7 +23,7 @@ use safelight_seal::{
 };
 use safelight_vfs::{area::Area, whole::Whole};
 
-use super::{CHUNK, beneath};
+use super::{CHUNK, names::beneath};
 
 /// True if a name in a directory is what the entry says. Whatever cannot be read is not.
 pub(super) fn is(area: &Area, entry: &Entry, parent: BorrowedFd<'_>, name: &OsStr) -> bool {

@@ -71,7 +71,7 @@ pub(super) fn sentence(record: &OpenedRecord, names_tasks: bool) -> String {
     let said = match &record.what {
         What::Access { access, .. } => access_sentence(access),
         _ => {
-            let line = Line::of(record);
+            let line = Line::said(record);
             let field = |(name, value): (&str, &serde_json::Value)| match value.as_str() {
                 Some(text) => format!("{name}={}", shown(text.as_bytes())),
                 None => format!("{name}={value}"),

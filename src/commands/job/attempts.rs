@@ -51,6 +51,11 @@ impl Attempt {
         self.left().filter(|left| left.manifest.is_some())
     }
 
+    /// What it wrote, if this site knows: another tells only of what it sealed.
+    fn wrote(&self) -> Option<&Left> {
+        self.sealed().filter(|left| left.site.is_none())
+    }
+
     /// Its task.
     pub(super) fn task(&self) -> TaskId {
         let left = self.left().map(|left| left.task);
@@ -96,27 +101,28 @@ impl Attempt {
         if let Some(cause) = self.cause() {
             text.push_str(&format!(": {cause}"));
         }
-        match self.sealed() {
-            Some(left) => format!(
+        match (self.wrote(), self.sealed()) {
+            (Some(left), _) => format!(
                 "{text}; wrote {} files, {}",
                 left.files,
                 terminal::bytes(left.bytes)
             ),
-            None => format!("{text}; nothing sealed"),
+            (None, Some(_)) => format!("{text}; its results are here"),
+            (None, None) => format!("{text}; nothing sealed"),
         }
     }
 
     /// As a row of [`Attempt::HEAD`].
     pub(super) fn cells(&self) -> Vec<String> {
-        let sealed = self.sealed();
+        let wrote = self.wrote();
         let or = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         vec![
             task_name(self.task()),
             self.number().to_string(),
             self.state().to_owned(),
             or(self.cause()),
-            or(sealed.map(|left| left.files.to_string())),
-            or(sealed.map(|left| left.bytes.to_string())),
+            or(wrote.map(|left| left.files.to_string())),
+            or(wrote.map(|left| left.bytes.to_string())),
             self.place(),
         ]
     }
@@ -160,7 +166,7 @@ impl Attempt {
                     .with("ended", left.map(|left| utc(left.at)));
             }
         }
-        match self.sealed() {
+        match self.wrote() {
             None => line,
             Some(left) => line.with("files", left.files).with("bytes", left.bytes),
         }
@@ -252,10 +258,15 @@ mod tests {
             cells,
             [
                 "0/12 1 committed exited with code 0 2 2048 localhost/3",
-                "1/0 2 committed exited with code 0 2 2048 north",
+                "1/0 2 committed exited with code 0 - - north",
             ]
         );
+        assert_eq!(
+            all[1].ending(),
+            "committed: exited with code 0; its results are here"
+        );
         let json = serde_json::to_value(all[1].line(true)).unwrap();
+        assert!(json.get("files").is_none());
         assert_eq!(
             (&json["task"], &json["site"], &json["ended"]),
             (

@@ -60,6 +60,15 @@ pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     }
 }
 
+/// What the log says of the view.
+fn how(opened: &OpenedJob, written: &[Left]) -> String {
+    let many = results::tasks(&opened.envelope.outline) > 1;
+    match written_by(written, many) {
+        Some(by) => format!("mount as of {by}"),
+        None => "mount of the inputs".to_owned(),
+    }
+}
+
 fn written(state: &State, job: JobId, sessions: &[SessionId]) -> Result<Vec<Left>, Failure> {
     let left = |session: &SessionId| {
         let gone = || Failure::new(Kind::User, format!("{session} of {job} left nothing"));
@@ -102,14 +111,9 @@ fn stand(arguments: &ServeArgs, sessions: &[SessionId]) -> Result<Standing, Fail
         Source::Debug,
         &[Source::Debug],
     )?;
-    let many = results::tasks(&opened.envelope.outline) > 1;
-    let how = match written_by(&written, many) {
-        Some(by) => format!("mount as of {by}"),
-        None => "mount of the inputs".to_owned(),
-    };
     audit.note(Control::DebugAccess {
         uid: nix::unistd::getuid().as_raw(),
-        how,
+        how: how(&opened, &written),
     })?;
     // No record, no view.
     audit.sync()?;

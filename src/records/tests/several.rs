@@ -13,8 +13,11 @@ fn task(task: u64) -> TaskId {
     TaskId { step: 0, task }
 }
 
-/// What is shown, each with its time and task, and how it ended.
-fn shown(logs: &Logs<'_>) -> (Vec<(u64, Option<u64>, &'static str)>, Result<(), String>) {
+/// A record: its time, its task, and what it tells of.
+type Shown = (u64, Option<u64>, &'static str);
+
+/// What is shown, and how it ended.
+fn shown(logs: &Logs<'_>) -> (Vec<Shown>, Result<(), String>) {
     let mut all = Vec::new();
     let each = |record: OpenedRecord| {
         let of = record.task.map(|task| task.task);
@@ -132,6 +135,7 @@ fn a_log_that_is_gone_or_changed_is_named_and_hides_no_other() {
     let end = end.unwrap_err();
     let named = format!("the log of {JOB} was changed: a log of task 0/3, attempt 1 (");
     assert!(end.contains(&named), "{end}");
+    assert!(end.contains("No such file"), "{end}");
     assert!(read(&farm.state, &farm.opened).is_err());
 
     // A whole log of another session is another log; so is another job's.

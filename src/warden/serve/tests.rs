@@ -256,3 +256,24 @@ fn a_parent_that_speaks_out_of_turn_ends_the_warden() {
         "not a question"
     );
 }
+
+#[test]
+fn of_wardens_that_are_asked_at_once_one_releases_under_a_fence() {
+    for _ in 0..20 {
+        let world = world();
+        let ask = || world.ask(&[world.release()], Disk::Works).0;
+        let answers: Vec<Answer> = thread::scope(|scope| {
+            let asked: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+            asked
+                .into_iter()
+                .flat_map(|it| it.join().unwrap())
+                .collect()
+        });
+        let released = |answer: &&Answer| matches!(answer, Answer::Released { .. });
+        assert_eq!(answers.iter().filter(released).count(), 1, "{answers:?}");
+        for answer in answers.iter().filter(|answer| !released(answer)) {
+            let expected = "a key was released under this fence or a newer one";
+            assert_eq!(reason(answer), expected);
+        }
+    }
+}
