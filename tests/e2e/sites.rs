@@ -217,7 +217,8 @@ impl Site {
             .ok();
         let quick = [("poll_ms = 500", "poll_ms = 50"), ("beat = 5", "beat = 1")];
         let mut config = self.read("state/safelight.toml");
-        for (slow, quick) in quick.into_iter().chain([("lease = 60", "lease = 4")]) {
+        let more = [("lease = 60", "lease = 4"), ("fresh = 45", "fresh = 5")];
+        for (slow, quick) in quick.into_iter().chain(more) {
             assert!(config.contains(slow), "{slow}: {config}");
             config = config.replace(slow, quick);
         }
