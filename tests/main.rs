@@ -45,6 +45,8 @@ mod lacking;
 mod node;
 #[path = "e2e/readme.rs"]
 mod readme;
+#[path = "e2e/refused.rs"]
+mod refused;
 #[path = "e2e/road.rs"]
 mod road;
 #[path = "e2e/rootless.rs"]

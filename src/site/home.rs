@@ -1,4 +1,4 @@
-//! What a client's own site does about jobs that are rendered elsewhere, and about telling their suppliers.
+//! What a client's own site does about jobs that are rendered elsewhere.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use safelight_scheduler::{Errand, Report};
 use super::{
     arrivals::EndedThere,
     errand,
-    turn::{BATCH, LETTER_LIFE, Site},
+    turn::{LETTER_LIFE, Site},
     voice::Voice,
 };
 use crate::{
@@ -154,44 +154,6 @@ impl Site {
             }
             Ok(true)
         })
-    }
-
-    /// Tells suppliers how their jobs ended. One who cannot be told is told again later, less and less often.
-    pub(super) fn notify(&mut self, now: u64) -> Result<(), Failure> {
-        let Voice::Client(client) = &self.voice else {
-            return Ok(());
-        };
-        let page = self.books.ledger().notices_after(self.noticed, BATCH);
-        let page = self.books.wait(page)?;
-        // One who cannot be told hides nobody behind it.
-        self.noticed = match page.last() {
-            Some(last) if page.len() >= BATCH as usize => last.number,
-            _ => 0,
-        };
-        for notice in page {
-            let (last, tries) = self.told.get(&notice.number).copied().unwrap_or_default();
-            if tries > 0 && now < last + (5 << tries.min(12)) {
-                continue;
-            }
-            let told = client.notify(notice.job, notice.state.as_str(), notice.at);
-            let failed = match told {
-                Ok(report) if report.complete() => None,
-                Ok(report) => report.command.or(report.url),
-                Err(failure) => Some(failure.message()),
-            };
-            match failed {
-                None => {
-                    self.books
-                        .wait(self.books.ledger().notice_sent(notice.number, now))?;
-                    self.told.remove(&notice.number);
-                }
-                Some(why) => {
-                    tracing::warn!("the supplier of {} cannot be told: {why}", notice.job);
-                    self.told.insert(notice.number, (now, tries + 1));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

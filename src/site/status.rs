@@ -39,6 +39,14 @@ pub(crate) struct LinkStatus {
     pub(crate) stopped: Option<String>,
 }
 
+impl LinkStatus {
+    /// Everything that somebody should know of at once.
+    fn wrong(&self) -> impl Iterator<Item = String> {
+        let all = self.stopped.iter().chain(&self.alarms);
+        all.chain(&self.waiting).chain(&self.refused).cloned()
+    }
+}
+
 /// How a site is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -50,6 +58,9 @@ pub(crate) struct Status {
     pub(crate) links: BTreeMap<String, LinkStatus>,
     /// What failed in the last turn.
     pub(crate) troubles: BTreeSet<String>,
+    /// What was wrong with the links when this was written.
+    #[serde(skip)]
+    told: Vec<String>,
 }
 
 impl Status {
@@ -111,8 +122,9 @@ impl Status {
         for over in self.troubles.difference(&troubles) {
             tracing::info!("no more: {over}");
         }
-        let changed = troubles != self.troubles;
-        self.troubles = troubles;
+        let told = self.links.values().flat_map(LinkStatus::wrong).collect();
+        let changed = troubles != self.troubles || told != self.told;
+        (self.troubles, self.told) = (troubles, told);
         if !changed && now < self.at + FRESH {
             return;
         }

@@ -2,8 +2,6 @@
 //!
 //! Each act is small, is noted in the ledger when it is done, and may be done again: a site that is killed anywhere goes on where it was.
 
-use std::collections::BTreeMap;
-
 use safelight_bundle::{Epoch, Heartbeat, Receipt};
 use safelight_policies::id::{JobId, ObjectId, SiteName};
 use safelight_scheduler::{Event, JobEntry, JobState, Queue, Report, Target};
@@ -39,10 +37,6 @@ pub(super) struct Site {
     pub(super) links: Vec<Link>,
     /// The last line of the ledger's story that was looked at.
     story: u64,
-    /// When somebody was last told in vain, and how often: by notice.
-    pub(super) told: BTreeMap<u64, (u64, u32)>,
-    /// The last notice that was looked at.
-    pub(super) noticed: u64,
     pub(super) chores: Chores,
     /// The peers were read at least once.
     acquainted: bool,
@@ -64,8 +58,6 @@ impl Site {
             voice,
             links: Vec::new(),
             story: 0,
-            told: BTreeMap::new(),
-            noticed: 0,
             chores: Chores::default(),
             acquainted: false,
             status: Status::default(),
@@ -149,7 +141,6 @@ impl Site {
                 ("announcements", Self::announce as Act),
                 ("deliveries", Self::deliver),
                 ("what ended elsewhere", Self::ended_there),
-                ("notices", Self::notify),
             ]);
         }
         acts.push(("the hot folders", Self::write));

@@ -77,8 +77,6 @@ struct Post {
     rule: Rule,
     /// How often each file was seen; `None` for what is delivered.
     seen: BTreeMap<(bool, PathBuf), Option<u32>>,
-    /// What was carried, in order.
-    log: Vec<(bool, PathBuf)>,
 }
 
 /// The carrier, under way in a thread of its own.
@@ -100,7 +98,6 @@ impl Carriage {
             ways: [way(true, home, north), way(false, north, home)],
             rule: Box::new(|_| Act::Carry),
             seen: BTreeMap::new(),
-            log: Vec::new(),
         }));
         let over = Arc::new(AtomicBool::new(false));
         let (works, ends) = (Arc::clone(&post), Arc::clone(&over));
@@ -125,11 +122,6 @@ impl Carriage {
     /// From the next round on, everything is carried at once.
     pub(crate) fn prompt(&self) {
         self.rule(|_| Act::Carry);
-    }
-
-    /// What was carried so far, in order: to north or back, and the path.
-    pub(crate) fn log(&self) -> Vec<(bool, PathBuf)> {
-        lock(&self.post).log.clone()
     }
 }
 
@@ -197,7 +189,6 @@ impl Post {
             if carried == Act::Carry {
                 *seen = None;
             }
-            self.log.push((to_north, name));
         }
         Ok(())
     }

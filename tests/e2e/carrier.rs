@@ -215,7 +215,7 @@ const WRONG: [Wrong; 5] = [
     Wrong {
         at_home: false,
         becomes: "mount --bind $1/out $1/out && mount -o remount,bind,ro $1/out",
-        says: "Read-only",
+        says: "read-only",
         ends: "umount $1/out",
     },
     // A small medium that others filled.

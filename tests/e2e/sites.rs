@@ -217,14 +217,16 @@ impl Site {
             .ok();
         let quick = [("poll_ms = 500", "poll_ms = 50"), ("beat = 5", "beat = 1")];
         let mut config = self.read("state/safelight.toml");
-        for (slow, quick) in quick.into_iter().chain([("lease = 60", "lease = 4")]) {
+        let more = [("lease = 60", "lease = 4"), ("fresh = 45", "fresh = 5")];
+        for (slow, quick) in quick.into_iter().chain(more) {
             assert!(config.contains(slow), "{slow}: {config}");
             config = config.replace(slow, quick);
         }
         self.write("state/safelight.toml", config);
     }
 
-    fn trust(&self, other: &Self) {
+    /// Trusts another site, and agrees on the folders.
+    pub(crate) fn trust(&self, other: &Self) {
         self.write("their-card.toml", other.read("state/card.toml"));
         let [card, out, r#in] =
             ["their-card.toml", "hot/out", "hot/in"].map(|name| self.path(name));
@@ -235,13 +237,18 @@ impl Site {
 
     /// Makes a node of the site's and enrolls it.
     pub(crate) fn join(&self, node: &str, slots: &str) {
+        let joined = self.join_only(node, node, slots);
+        let (name, key) = joined.trim_end().split_once(' ').expect("name and key");
+        self.ask(&["node", "enroll", name, key.trim()]).ok();
+    }
+
+    /// Makes a node in a directory, under a name; answers name and key. Nobody enrolls it.
+    pub(crate) fn join_only(&self, directory: &str, name: &str, slots: &str) -> String {
         let mut join = self.inside(SAFELIGHT);
-        join.args(["node", "join", "--name", node, "--slots", slots]);
+        join.args(["node", "join", "--name", name, "--slots", slots]);
         join.args(["--site", "http://127.0.0.1:7411", "--card"]);
         join.arg(self.path("state/card.toml"));
-        let joined = end(join.arg("--state").arg(self.path(node))).ok();
-        let (name, key) = joined.out.trim_end().split_once(' ').expect("name and key");
-        self.ask(&["node", "enroll", name, key.trim()]).ok();
+        end(join.arg("--state").arg(self.path(directory))).ok().out
     }
 }
 
@@ -301,6 +308,13 @@ impl Farm {
         let mut farm = Self::at_rest();
         farm.start();
         farm
+    }
+
+    /// One more site, in namespaces of its own, that nobody knows yet.
+    pub(crate) fn another(&self, name: &'static str, role: &str) -> Site {
+        let site = Site::new(name, &self.host);
+        site.make(role);
+        site
     }
 
     /// Starts every server.
