@@ -70,6 +70,7 @@ enum Answer {
     },
     Refused {
         reason: String,
+        denied: bool,
     },
 }
 
@@ -116,9 +117,25 @@ impl Client {
     #[track_caller]
     fn refuses(&self, ask: &Ask, why: &str) {
         match self.ask(ask) {
-            Answer::Refused { reason } => assert!(reason.contains(why), "{reason}"),
+            Answer::Refused { reason, .. } => assert!(reason.contains(why), "{reason}"),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// What the site's people did: they enrolled another site.
+    fn enroll(&self, role: &str, letters: VerifyKey) {
+        let hex = |key: [u8; 32]| key.map(|byte| format!("{byte:02x}")).concat();
+        let client = if role == "local" {
+            "client = \"other\"\n"
+        } else {
+            ""
+        };
+        let peer = format!(
+            "out = \"/out\"\nin = \"/in\"\n[card]\nsite = \"{role}\"\nrole = \"{role}\"\nletters = \"{}\"\nschedule = \"{}\"\n{client}",
+            hex(letters.0),
+            hex([0; 32])
+        );
+        self.host.write(format!("state/peers/{role}.toml"), peer);
     }
 
     /// Hands a bundle in.
@@ -213,6 +230,11 @@ fn it_signs_letters_and_nothing_else() {
         stamp,
         last_seen: None,
     };
+    // Nobody enrolled the one whom it is for.
+    let body = postcard::to_stdvec(&letter).expect("bytes");
+    let context = "heartbeat".to_owned();
+    client.refuses(&Ask::Sign { context, body }, "signs its own letters only");
+    client.enroll("remote", VerifyKey([1; 32]));
     // What is not signed for this context does not verify, and sealing fails.
     let signed = safelight_bundle::seal(&letter, &key, |context, body| {
         let (context, body) = (context.to_owned(), body.to_vec());
@@ -253,6 +275,14 @@ fn a_job_is_addressed_to_a_site_and_stays_the_same_job() {
         prekey: prekey.to_vec(),
         site,
     };
+    // Whoever asks cannot have the job's key wrapped for anybody but a site that was enrolled to render.
+    client.refuses(&ask(&prekey, to), "to enrolled sites only");
+    client.enroll("local", to);
+    client.refuses(&ask(&prekey, to), "to enrolled sites only");
+    client.enroll("remote", VerifyKey([1; 32]));
+    client.refuses(&ask(&prekey, to), "to enrolled sites only");
+    assert_eq!(client.envelope(job).1, old);
+    client.enroll("remote", to);
     let answer = client.ask(&ask(&prekey, to));
     let Answer::Readdressed { envelope, list } = answer else {
         panic!("{answer:?}");

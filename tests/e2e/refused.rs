@@ -130,9 +130,8 @@ fn no_key_is_released_for_a_client_that_is_trusted_no_longer() {
     shell(&farm.home, "show", 2, TURN, "");
     let job = farm.submit("show", "north");
     farm.north.until_job(&job, &["waiting"]);
-    farm.north.ask(&["site", "revoke", "home"]).ok();
-    farm.north.kill("serve");
-    farm.north.start("serve");
+    // The site would end the job by itself; the warden does not know that the client was ever trusted.
+    fs::remove_dir_all(farm.north.seen("state/warden/trust/clients")).expect("trusted clients");
     farm.north.ask(&["queue", "resume", "active"]).ok();
     let ended = until("an attempt ends", || {
         let mut attempts = farm.north.attempts(&job).into_iter();
@@ -150,6 +149,36 @@ fn no_key_is_released_for_a_client_that_is_trusted_no_longer() {
         "{attempts:#?}"
     );
     assert_eq!(farm.home.read("show/out/1.txt"), "");
+}
+
+#[test]
+fn a_site_that_is_served_lets_go_of_a_client_that_is_revoked() {
+    if !farm_requires(&[]) {
+        return;
+    }
+    let farm = Farm::at_work();
+    farm.north.ask(&["queue", "pause", "active"]).ok();
+    shell(&farm.home, "show", 2, TURN, "");
+    let job = farm.submit("show", "north");
+    farm.north.until_job(&job, &["waiting"]);
+    let linked = || {
+        let said = farm.north.told(&["site", "status"]).remove(0);
+        !said["links"]["home"].is_null()
+    };
+    assert!(linked());
+    farm.north.ask(&["site", "revoke", "home"]).ok();
+    // Nobody starts anything again.
+    farm.north.until_job(&job, &["canceled", "delivered"]);
+    until("the link is gone", || (!linked()).then_some(()));
+    assert!(farm.north.attempts(&job).is_empty());
+    let prekeys = fs::read_dir(farm.north.seen("state/warden/prekeys")).expect("prekeys");
+    let claimed = prekeys
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some());
+    assert_eq!(claimed.count(), 0, "the job can still be opened there");
+    // It is trusted again as it was lost: without a word to the server.
+    farm.north.trust(&farm.home);
+    until("the link is back", || linked().then_some(()));
 }
 
 /// A signed call that says goodbye, at a time of the node's own; answers the site's answer.
