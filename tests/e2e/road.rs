@@ -111,7 +111,7 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
             "published: ",
             "accepted: ",
             "step 0 task 3     attempt 1 came from north: exited with code 0",
-            "step 0 task 3     1 files are at home",
+            "step 0 task 3     1 file is at home",
             "returning: ",
             "delivered: ",
         ],
