@@ -14,6 +14,7 @@ mod link;
 mod render;
 mod serve;
 mod status;
+mod teller;
 mod turn;
 mod voice;
 mod window;

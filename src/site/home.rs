@@ -1,4 +1,4 @@
-//! What a client's own site does about jobs that are rendered elsewhere, and about telling their suppliers.
+//! What a client's own site does about jobs that are rendered elsewhere.
 
 use safelight_bundle::{Announcement, Cancel, Outcome};
 use safelight_policies::id::{JobId, SessionId};
@@ -7,7 +7,7 @@ use safelight_scheduler::{Errand, Report};
 use super::{
     arrivals::EndedThere,
     errand,
-    turn::{BATCH, LETTER_LIFE, Site, each},
+    turn::{LETTER_LIFE, Site, each},
     voice::Voice,
 };
 use crate::{
@@ -116,37 +116,6 @@ impl Site {
                 self.links[index].post(&self.books, &self.voice, times, letter)?;
             }
             self.done(errand::CANCEL, &subject, now)?;
-        }
-        Ok(())
-    }
-
-    /// Tells suppliers how their jobs ended. One who cannot be told is told again later, less and less often.
-    pub(super) fn notify(&mut self, now: u64) -> Result<(), Failure> {
-        let Voice::Client(client) = &self.voice else {
-            return Ok(());
-        };
-        for notice in self.books.wait(self.books.ledger().notices(BATCH))? {
-            let (last, tries) = self.told.get(&notice.number).copied().unwrap_or_default();
-            if tries > 0 && now < last + (5 << tries.min(12)) {
-                continue;
-            }
-            let told = client.notify(notice.job, notice.state.as_str(), notice.at);
-            let failed = match told {
-                Ok(report) if report.complete() => None,
-                Ok(report) => report.command.or(report.url),
-                Err(failure) => Some(failure.message()),
-            };
-            match failed {
-                None => {
-                    self.books
-                        .wait(self.books.ledger().notice_sent(notice.number, now))?;
-                    self.told.remove(&notice.number);
-                }
-                Some(why) => {
-                    tracing::warn!("the supplier of {} cannot be told: {why}", notice.job);
-                    self.told.insert(notice.number, (now, tries + 1));
-                }
-            }
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `safelight serve`: the desk and the loop of a site, until somebody asks it to end.
 //!
-//! The desk answers nodes on one thread, the loop has another; both go by the ledger. Killing the process is an orderly end too: everything
+//! The desk answers nodes on one thread, the loop has another, and who tells suppliers a third; all go by the ledger. Killing the process is an orderly end too: everything
 //! that was acknowledged is in the ledger, and the next start goes on.
 
 use std::{
@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -17,8 +18,10 @@ use safelight_seal::random::SystemRandom;
 use tokio::net::TcpListener;
 
 use super::{
+    card::Role,
     config::Config,
     desk::{self, Desk},
+    teller::Teller,
     turn::Site,
 };
 use crate::{
@@ -28,6 +31,9 @@ use crate::{
     state::State,
     terminal,
 };
+
+/// How often the desk looks whether the loops are there.
+const CHECK: Duration = Duration::from_millis(200);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn serve(state: &State) -> Result<(), Failure> {
@@ -49,23 +55,77 @@ pub(crate) fn serve(state: &State) -> Result<(), Failure> {
             .or_fail(Kind::Environment)?,
         config,
     };
-    let ending = Arc::new(AtomicBool::new(false));
     let poll = Duration::from_millis(desk.config.poll_ms);
-    let told = Arc::clone(&ending);
-    let turns = std::thread::spawn(move || {
-        while !told.load(Ordering::Relaxed) {
-            site.turn(process::now_seconds());
-            std::thread::sleep(poll);
-        }
-    });
-    let served = runtime.block_on(listen(desk));
-    ending.store(true, Ordering::Relaxed);
-    let stopped = turns.join();
-    served?;
-    stopped.map_err(|_| Failure::new(Kind::Internal, "the site's loop stopped by a defect"))
+    let mut loops = Loops::default();
+    if desk.config.role == Role::Local {
+        let mut teller = Teller::open(state, &desk.config)?;
+        loops.run(poll, move |now| {
+            if let Err(failure) = teller.turn(now) {
+                tracing::error!("suppliers cannot be told: {}", failure.message());
+            }
+        });
+    }
+    loops.run(poll, move |now| site.turn(now));
+    let served = runtime.block_on(listen(desk, loops.stopped()));
+    loops.end().and(served)
 }
 
-async fn listen(desk: Desk) -> Result<(), Failure> {
+/// The loops beside the desk. All end together: a site of which a part stopped is not left half alive.
+#[derive(Default)]
+struct Loops {
+    ending: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Loops {
+    /// Does something again and again, until the end.
+    fn run(&mut self, pause: Duration, mut turn: impl FnMut(u64) + Send + 'static) {
+        let ending = Ending(Arc::clone(&self.ending));
+        self.threads.push(std::thread::spawn(move || {
+            while !ending.0.load(Ordering::Relaxed) {
+                turn(process::now_seconds());
+                std::thread::sleep(pause);
+            }
+        }));
+    }
+
+    /// Waits until a loop stops by itself, which none should.
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let ending = Arc::clone(&self.ending);
+        async move {
+            while !ending.load(Ordering::Relaxed) {
+                tokio::time::sleep(CHECK).await;
+            }
+        }
+    }
+
+    /// Ends all and waits for them.
+    fn end(self) -> Result<(), Failure> {
+        self.ending.store(true, Ordering::Relaxed);
+        let stopped: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        if stopped.iter().all(Result::is_ok) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Internal,
+            "a loop of the site stopped by a defect",
+        ))
+    }
+}
+
+/// Ends all loops when the one that has it stops, also by a panic.
+struct Ending(Arc<AtomicBool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn listen(
+    desk: Desk,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Failure> {
     let at = desk.config.listen;
     let listener = TcpListener::bind(at).await.map_err(|error| {
         let message = format!("cannot listen at {at}: {error}");
@@ -78,7 +138,12 @@ async fn listen(desk: Desk) -> Result<(), Failure> {
     );
     let routes = desk::routes(Arc::new(desk));
     axum::serve(listener, routes)
-        .with_graceful_shutdown(asked_to_end())
+        .with_graceful_shutdown(async {
+            tokio::select! {
+                () = asked_to_end() => {}
+                () = stopped => {}
+            }
+        })
         .await
         .or_fail(Kind::Environment)
 }

@@ -2,8 +2,6 @@
 //!
 //! Each act is small, is noted in the ledger when it is done, and may be done again: a site that is killed anywhere goes on where it was.
 
-use std::collections::BTreeMap;
-
 use safelight_bundle::{Epoch, Heartbeat, Receipt};
 use safelight_policies::id::{JobId, ObjectId, SiteName};
 use safelight_scheduler::{Errand, Event, JobEntry, JobState, Queue, Report, Target};
@@ -25,7 +23,7 @@ use crate::{
 };
 
 /// How much of a kind is done in one turn.
-pub(super) const BATCH: u32 = 64;
+const BATCH: u32 = 64;
 /// How long a letter that is not about a job holds, in seconds.
 pub(super) const LETTER_LIFE: u64 = 14 * 86_400;
 
@@ -38,8 +36,6 @@ pub(super) struct Site {
     pub(super) links: Vec<Link>,
     /// The last line of the ledger's story that was looked at.
     story: u64,
-    /// When somebody was last told in vain, and how often: by notice.
-    pub(super) told: BTreeMap<u64, (u64, u32)>,
     status: Status,
 }
 
@@ -58,7 +54,6 @@ impl Site {
             voice,
             links: Vec::new(),
             story: 0,
-            told: BTreeMap::new(),
             status: Status::default(),
         };
         site.links = Peer::all(state)?
@@ -102,7 +97,6 @@ impl Site {
                 ("announcements", Self::announce as Act),
                 ("deliveries", Self::deliver),
                 ("what ended elsewhere", Self::ended_there),
-                ("notices", Self::notify),
             ]);
         }
         acts.push(("the hot folders", Self::write));
