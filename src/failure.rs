@@ -88,6 +88,11 @@ impl Failure {
         self.cause.as_ref()
     }
 
+    /// Who has to act.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// What went wrong, without the next steps.
     pub(crate) fn message(&self) -> String {
         self.message.clone()
