@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 util-linux iproute2
 # What must not be skipped where we install everything ourselves.
-export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip
 
 # Installs what is missing, as root; as somebody else it says what to ask for.
 setup:

@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 use safelight_policies::id::{JobId, SessionId, TaskId};
-use safelight_scheduler::{AttemptState, state::is_final};
+use safelight_scheduler::{AttemptState, JobState, state::is_final};
 
 use super::chosen::ChosenJob;
 use crate::{
@@ -108,22 +108,26 @@ impl Watcher {
         self.story(books, &mut news)?;
         self.attempts(books, &mut news)?;
         self.results(&mut news)?;
-        news.sort_by_key(|(at, _, _)| *at);
-        Ok(news)
+        news.sort_by_key(|(turn, (at, _, _))| (*at, *turn));
+        Ok(news.into_iter().map(|(_, news)| news).collect())
     }
 
-    fn story(&mut self, books: &Books, news: &mut Vec<News>) -> Result<(), Failure> {
+    fn story(&mut self, books: &Books, news: &mut Vec<(Turn, News)>) -> Result<(), Failure> {
+        let mut turn = Turn::JobBegins;
         for line in books.wait(books.ledger().story(self.job))? {
             if line.number > self.told.story {
                 self.told.story = line.number;
-                news.push((line.at, None, format!("{}: {}", line.to, line.event)));
+                // The story keeps its own order: after an end nothing counts as a beginning.
+                turn = turn.max(Turn::of(line.to));
+                let what = format!("{}: {}", line.to, line.event);
+                news.push((turn, (line.at, None, what)));
             }
         }
         Ok(())
     }
 
     /// Attempts of this site's own nodes.
-    fn attempts(&mut self, books: &Books, news: &mut Vec<News>) -> Result<(), Failure> {
+    fn attempts(&mut self, books: &Books, news: &mut Vec<(Turn, News)>) -> Result<(), Failure> {
         for attempt in books.wait(books.ledger().attempts(self.job))? {
             let known = self.told.attempts.insert(attempt.session, attempt.state);
             if known == Some(attempt.state) {
@@ -132,7 +136,7 @@ impl Watcher {
             let place = format!("{} slot {}", attempt.place.node, attempt.place.slot.0);
             if known.is_none() {
                 let text = format!("attempt {} began on {place}", attempt.attempt);
-                news.push((attempt.leased_at, Some(attempt.task), text));
+                news.push((Turn::Began, (attempt.leased_at, Some(attempt.task), text)));
             }
             let cause = attempt.cause.as_ref().map(|cause| format!(": {cause}"));
             let cause = cause.unwrap_or_default();
@@ -142,19 +146,19 @@ impl Watcher {
                 state => format!("attempt {} {state}{cause}", attempt.attempt),
             };
             let at = attempt.ended_at.unwrap_or(attempt.leased_at);
-            news.push((at, Some(attempt.task), text));
+            news.push((Turn::Ended, (at, Some(attempt.task), text)));
         }
         Ok(())
     }
 
     /// What came from another site, and what is stored at home.
-    fn results(&mut self, news: &mut Vec<News>) -> Result<(), Failure> {
+    fn results(&mut self, news: &mut Vec<(Turn, News)>) -> Result<(), Failure> {
         for left in jobs::all_left(&self.state, self.job)? {
             if let Some(site) = &left.site
                 && self.told.arrived.insert(left.session)
             {
                 let text = format!("attempt {} came from {site}: {}", left.attempt, left.cause);
-                news.push((left.at, Some(left.task), text));
+                news.push((Turn::Arrived, (left.at, Some(left.task), text)));
             }
             if !self.told.stored.contains(&left.session)
                 && let Some((at, report)) = delivered(&self.state, self.job, left.session)?
@@ -167,7 +171,7 @@ impl Watcher {
                 let count = report.stored + report.aside;
                 let are = if count == 1 { "is" } else { "are" };
                 let text = format!("{} {are} at home{aside}", terminal::files(count));
-                news.push((at, Some(left.task), text));
+                news.push((Turn::Stored, (at, Some(left.task), text)));
             }
         }
         Ok(())
@@ -189,6 +193,28 @@ fn tell(job: JobId, json: bool, at: u64, task: Option<TaskId>, what: &str) -> Re
         |task| format!("step {} task {}", task.step, task.task),
     );
     print(format!("{}  {subject:<16}  {what}", utc(at)))
+}
+
+/// What comes first of what happened in the same second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    JobBegins,
+    Began,
+    Ended,
+    Arrived,
+    Stored,
+    JobEnds,
+}
+
+impl Turn {
+    /// The turn of a job's move into a state.
+    fn of(state: JobState) -> Self {
+        use JobState::{Canceled, Delivered, Failed, Returning, Succeeded};
+        match state {
+            Succeeded | Returning | Delivered | Failed | Canceled => Self::JobEnds,
+            _ => Self::JobBegins,
+        }
+    }
 }
 
 /// Something that happened: when, to which task, what.

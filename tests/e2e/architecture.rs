@@ -227,23 +227,66 @@ fn every_other_crate_forbids_unsafe_code() {
     }
 }
 
-/// The names of all test functions: the lines after `#[test]` attributes.
+/// All test functions, each as `part::function` for every part of the path of its file.
 fn tests_by_name() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for source in sources().values() {
+    for (path, source) in sources() {
         let mut lines = source.lines();
         while let Some(line) = lines.next() {
             let function = |line: &str| {
-                let rest = line.trim_start().strip_prefix("fn ")?;
+                let line = line.trim_start();
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                let rest = line.strip_prefix("fn ")?;
                 rest.split(['(', '<']).next().map(str::to_owned)
             };
             // In a `proptest!` block the attribute stands with other indentation, but it stands.
-            if line.trim() == "#[test]" {
-                names.extend(lines.by_ref().take(4).find_map(function));
+            if !matches!(line.trim(), "#[test]" | "#[tokio::test]") {
+                continue;
+            }
+            let Some(function) = lines.by_ref().take(4).find_map(function) else {
+                continue;
+            };
+            for part in path.with_extension("").iter() {
+                names.insert(format!("{}::{function}", part.display()));
             }
         }
     }
     names
+}
+
+/// The tests that a cell names; panics if one does not exist.
+fn named<'a>(cell: &'a str, known: &BTreeSet<String>, whose: &str) -> Vec<&'a str> {
+    let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+    assert!(!named.is_empty(), "{whose} names no test");
+    for name in &named {
+        assert!(
+            known.contains(*name),
+            "{whose} names {name}, which is no test"
+        );
+    }
+    named
+}
+
+#[test]
+fn every_claim_is_shown_by_a_test_that_exists() {
+    let known = tests_by_name();
+    let mut claims = BTreeSet::new();
+    for row in table("docs/claims.md", "# Claims") {
+        let [numbers, part, how, tests] = row.as_slice() else {
+            panic!("not four cells: {row:?}")
+        };
+        assert!(!part.is_empty() && !how.is_empty(), "{row:?}");
+        claims.extend(
+            numbers
+                .split(", ")
+                .map(|number| number.parse::<u32>().expect("a number")),
+        );
+        named(tests, &known, part);
+    }
+    assert_eq!(
+        claims.into_iter().collect::<Vec<_>>(),
+        (1..=20).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -264,15 +307,7 @@ fn every_threat_names_a_test_that_exists() {
             "the number {number} is given twice"
         );
         assert!(!tries.is_empty() && !wall.is_empty(), "{row:?}");
-        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
-        assert!(!named.is_empty(), "row {number} names no test");
-        for name in named {
-            let function = name.rsplit("::").next().unwrap_or(name);
-            assert!(
-                known.contains(function),
-                "row {number} names {name}, which is no test"
-            );
-        }
+        named(tests, &known, &format!("row {number}"));
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
         told_by_command,
     },
     frames::Picture,
+    harness::Role,
     sites::{Farm, farm_requires, until},
 };
 
@@ -111,7 +112,7 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
             "published: ",
             "accepted: ",
             "step 0 task 3     attempt 1 came from north: exited with code 0",
-            "step 0 task 3     1 files are at home",
+            "step 0 task 3     1 file is at home",
             "returning: ",
             "delivered: ",
         ],
@@ -150,6 +151,15 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
     assert!(refused.err.contains("no client key in"), "{refused:?}");
     assert_eq!(refused.out, "");
 
+    // Why it went there, and what it touched, is known at home.
+    let why = farm.home.ask(&["job", "why", &job]).ok();
+    assert!(why.out.contains("the supplier asked for north"), "{why:?}");
+    farm.home.ask(&["audit", "verify", &job]).ok();
+    let files = farm.home.ask(&["audit", "files", &job]).ok();
+    assert!(files.out.contains("/mnt/central/words.txt"), "{files:?}");
+    let dark = farm.north.ask(&["audit", "files", &job]);
+    assert!(dark.code != Some(0) && dark.out.is_empty(), "{dark:?}");
+
     // The same once more: what stands there already is the same.
     let again = farm.submit("show", "north");
     farm.delivered(&again);
@@ -186,6 +196,49 @@ fn a_supplier_is_told_of_a_failure_too_and_nothing_of_it_comes_home() {
         // Why it failed is what its author wants to know.
         let logs = farm.home.ask(&["job", "logs", &job, "--task", "0/0"]).ok();
         assert_eq!(logs.out, "frame 1 fails\n", "{logs:?}");
+    }
+}
+
+#[test]
+fn a_job_that_is_withdrawn_ends_where_it_runs() {
+    if !farm_requires(&[]) {
+        return;
+    }
+    let farm = Farm::at_work();
+    let supplier = Supplier::at(&farm.home);
+    for (bundle, place, runs) in [
+        ("here", "local", &farm.home),
+        ("there", "north", &farm.north),
+    ] {
+        let begun = "echo half > $1/out/$0.txt; sleep 100";
+        shell(&farm.home, bundle, 2, begun, "");
+        let job = farm.submit(bundle, place);
+        runs.until_job(&job, &["running"]);
+        until("its command runs", || {
+            let processes = runs.processes();
+            let mut commands = processes.iter();
+            commands
+                .any(|process| process.role == Role::Command)
+                .then_some(())
+        });
+        farm.home.ask(&["job", "cancel", &job]).ok();
+        assert_eq!(farm.home.state_of(&job), "canceled");
+        runs.until_job(&job, &["canceled"]);
+        until("its sessions are over", || {
+            let processes = runs.processes();
+            let session = processes.iter().any(|process| process.role.is_session());
+            let running = runs
+                .attempts(&job)
+                .iter()
+                .any(|it| it["state"] == "running");
+            (!session && !running).then_some(())
+        });
+        until("the supplier is told", || {
+            let told = told_by_command(&farm.home, &job) == ["canceled"];
+            (told && supplier.heard_of(&job) == ["canceled"]).then_some(())
+        });
+        assert_eq!(farm.home.read(format!("{bundle}/out/1.txt")), "");
+        farm.queues_are_empty();
     }
 }
 

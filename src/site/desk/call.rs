@@ -179,10 +179,12 @@ async fn release(
         let released = warden.release(&ask);
         warden.finish();
         audit.finish()?;
-        Ok(match released {
-            Ok(stanza) => Answer::Released { stanza },
-            Err(failure) => refused(failure.message()),
-        })
+        match released {
+            Ok(stanza) => Ok(Answer::Released { stanza }),
+            Err(failure) if failure.kind() == Kind::Denied => Ok(refused(failure.message())),
+            // A warden that died said nothing about the job: the attempt is lost, and the next one asks again.
+            Err(failure) => Err(failure),
+        }
     };
     tokio::task::spawn_blocking(release)
         .await
