@@ -93,15 +93,22 @@ impl Arrivals<'_> {
                 .books
                 .wait(ledger.add_errand(errand::PREKEY, &subject, job, self.now));
         }
-        match delivery.map(|delivery| &delivery.opened.letter) {
-            Some(AnyLetter::Result(letter)) => self.result(letter)?,
-            Some(AnyLetter::Ended(letter)) => self.ended(letter)?,
-            Some(AnyLetter::Cancel(letter)) => self.cancel(letter)?,
-            Some(AnyLetter::Prekeys(letter)) => self.prekeys(letter, &row.from)?,
-            Some(AnyLetter::Receipt(letter)) => self.receipt(letter)?,
-            Some(AnyLetter::Heartbeat(_) | AnyLetter::Job(_)) | None => {}
+        if let Some(delivery) = delivery {
+            self.mean(&delivery.opened.letter, &row.from)?;
         }
         self.books.wait(ledger.keep_letter(row, None, self.now))
+    }
+
+    /// Acts on a letter that brings no new job.
+    fn mean(&mut self, letter: &AnyLetter, from: &VerifyKey) -> Result<(), Failure> {
+        match letter {
+            AnyLetter::Result(letter) => self.result(letter),
+            AnyLetter::Ended(letter) => self.ended(letter),
+            AnyLetter::Cancel(letter) => self.cancel(letter),
+            AnyLetter::Prekeys(letter) => self.prekeys(letter, from),
+            AnyLetter::Receipt(letter) => self.receipt(letter),
+            AnyLetter::Heartbeat(_) | AnyLetter::Job(_) => Ok(()),
+        }
     }
 
     /// A job to render. Its envelope must speak for the client that this peer is, and its id must be new. Answers whether it is to be
@@ -289,3 +296,6 @@ impl Arrivals<'_> {
             .wait(self.books.ledger().add_prekeys(site, &prekeys))
     }
 }
+
+#[cfg(test)]
+mod tests;

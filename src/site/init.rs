@@ -161,3 +161,59 @@ pub(crate) fn revoke_node(state: &State, node: &NodeName, now: u64) -> Result<()
     };
     books.wait(forgotten)
 }
+
+#[cfg(test)]
+mod tests {
+    use safelight_policies::id::ClientAlias;
+
+    use super::*;
+
+    fn card(site: &str, key: u8, client: Option<&str>) -> Card {
+        Card {
+            site: site.parse().unwrap(),
+            role: if client.is_some() {
+                Role::Local
+            } else {
+                Role::Remote
+            },
+            letters: VerifyKey([key; 32]),
+            schedule: VerifyKey([9; 32]),
+            client: client.map(|alias| ClientAlias::new(alias).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_card_takes_nobody_elses_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::open(Some(directory.path())).unwrap();
+        let clients = state.warden().join("trust/clients");
+        std::fs::create_dir_all(&clients).unwrap();
+        std::fs::write(clients.join("c-own"), "07".repeat(32)).unwrap();
+        for card in [card("river", 1, Some("c-river")), card("north", 2, None)] {
+            let (out, r#in) = ("/out".into(), "/in".into());
+            Peer { card, out, r#in }.write(&state).unwrap();
+        }
+        for (card, why) in [
+            (card("river", 1, Some("c-river")), ""),
+            (card("lake", 3, Some("c-lake")), ""),
+            (card("south", 4, None), ""),
+            (card("own", 7, Some("c-own")), ""),
+            (
+                card("river", 3, Some("c-river")),
+                "enrolled with another key",
+            ),
+            (card("lake", 3, Some("c-river")), "has the same client"),
+            (card("lake", 1, Some("c-lake")), "has the same key"),
+            (card("south", 2, None), "has the same key"),
+            (card("lake", 3, Some("c-own")), "has another key here"),
+        ] {
+            match unambiguous(&state, &card) {
+                Ok(()) => assert_eq!(why, "", "{card:?}"),
+                Err(failure) => {
+                    assert_ne!(why, "", "{card:?}");
+                    assert!(failure.message().contains(why), "{}", failure.message());
+                }
+            }
+        }
+    }
+}
