@@ -154,25 +154,25 @@ impl Arrivals<'_> {
     fn impossible(&self, letter: &ResultNotice) -> Result<Option<&'static str>, Failure> {
         let ledger = self.books.ledger();
         let Some(entry) = self.known(letter.job)? else {
-            return Ok(Some("which is not here"));
+            return Ok(Some(", which is not here"));
         };
         if !self.is_ours(letter.job)? {
-            return Ok(Some("which it was not given"));
+            return Ok(Some(", which it was not given"));
         }
         if !results::has(&entry.outline, letter.task) {
-            return Ok(Some("which has no such task"));
+            return Ok(Some(", which has no such task"));
         }
         let (open, all) = self
             .books
             .wait(ledger.errands_of(letter.job, errand::ENDED))?;
         if open == 0 && all > 0 {
-            return Ok(Some("which is over"));
+            return Ok(Some(", which is over"));
         }
         let (_, came) = self
             .books
             .wait(ledger.errands_of(letter.job, errand::DELIVER))?;
         let most = results::tasks(&entry.outline).saturating_mul(ATTEMPTS_MAX);
-        Ok((came >= most).then_some("of which more came than any job has"))
+        Ok((came >= most).then_some(", of which more came than any job has"))
     }
 
     /// True if the job was sent to this peer, or came from it.
@@ -191,7 +191,7 @@ impl Arrivals<'_> {
     fn result(&self, letter: &ResultNotice) -> Result<(), Failure> {
         let site = &self.peer.card.site;
         if let Some(why) = self.impossible(letter)? {
-            tracing::warn!("{site} sends a result of {}, {why}", letter.job);
+            tracing::warn!("{site} sends a result of {}{why}", letter.job);
             return Ok(());
         }
         let left = Left {

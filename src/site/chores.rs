@@ -3,7 +3,7 @@
 //! Whoever is at the other end of an errand may make it wait for ever: a client that sends no receipts, a result that does not verify. So a
 //! kind's errands are gone through page by page, from wherever the last turn ended, and one that failed rests before it is tried again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use safelight_scheduler::Errand;
 
@@ -64,6 +64,12 @@ impl Chores {
             why: failure.message(),
         };
         self.resting.insert(key, rest);
+    }
+
+    /// Forgets what is not to be done any more, whoever did it.
+    pub(super) fn only(&mut self, kind: &'static str, open: &BTreeSet<String>) {
+        self.resting
+            .retain(|(of, subject), _| *of != kind || open.contains(subject));
     }
 
     /// A failure if any errand of a kind failed when it was tried last: the first one's, and how many there are.
@@ -145,6 +151,10 @@ mod tests {
         assert!(chores.trouble("ends").is_ok() && chores.trouble("en").is_ok());
         let said = chores.trouble("end").unwrap_err().message();
         assert_eq!(said, "full, and 1 more");
+        chores.tried("send", "a", now, Some(&failure("apart")));
+        chores.only("send", &BTreeSet::new());
+        assert!(chores.trouble("send").is_ok());
+        chores.only("end", &BTreeSet::from(["a".to_owned(), "b".to_owned()]));
         chores.tried("end", "a", now, None);
         assert!(!chores.rests("end", "a", now));
         assert_eq!(chores.trouble("end").unwrap_err().message(), "other");

@@ -1,6 +1,6 @@
 //! What a client's own site does about jobs that are rendered elsewhere.
 
-use std::collections::BTreeSet;
+use std::{cell::RefCell, collections::BTreeSet};
 
 use safelight_bundle::{Announcement, Cancel, Outcome};
 use safelight_policies::id::{JobId, SessionId, SiteName};
@@ -23,15 +23,18 @@ impl Site {
     pub(super) fn announce(&mut self, now: u64) -> Result<(), Failure> {
         let mut passed = BTreeSet::new();
         let mut closed = BTreeSet::new();
+        let open: RefCell<BTreeSet<String>> = RefCell::default();
         loop {
             let chores = &self.chores;
             let pass = |job: JobId, site: Option<&SiteName>| {
+                open.borrow_mut().insert(job.to_string());
                 passed.contains(&job)
                     || site.is_some_and(|site| closed.contains(site))
                     || chores.rests(errand::ANNOUNCE, &job.to_string(), now)
             };
             let next = self.books.ledger().to_publish(now, pass);
             let Some(job) = self.books.wait(next)? else {
+                self.chores.only(errand::ANNOUNCE, &open.into_inner());
                 return self.chores.trouble(errand::ANNOUNCE);
             };
             passed.insert(job);
