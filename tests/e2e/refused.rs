@@ -125,7 +125,7 @@ fn no_key_is_released_for_a_client_that_is_trusted_no_longer() {
     if !farm_requires(&[]) {
         return;
     }
-    let mut farm = Farm::at_work();
+    let farm = Farm::at_work();
     farm.north.ask(&["queue", "pause", "active"]).ok();
     shell(&farm.home, "show", 2, TURN, "");
     let job = farm.submit("show", "north");
