@@ -150,7 +150,7 @@ fn a_bundle_becomes_a_job_in_the_queue() {
     assert!(said.err.contains("it runs under generic"), "{said:?}");
     assert!(said.err.contains("sealed 2 files"), "{said:?}");
     assert!(said.err.contains("this host is no site yet"), "{said:?}");
-    let shown = studio.ask(&["job", "show", job, "--json"]).ok();
+    let shown = studio.ask(&["job", "show", job, "--tasks", "--json"]).ok();
     let shown: serde_json::Value = serde_json::from_str(&shown.out).expect("JSON");
     for (key, value) in [
         ("job", job.into()),
