@@ -7,7 +7,7 @@ use std::io;
 use safelight_policies::id::ObjectId;
 
 use crate::{
-    BlobList, LIST_BYTES_MAX, Limits, Load, Medium, MediumError, Objects, Refusal,
+    BlobList, LIST_BYTES_MAX, Limits, ListError, Load, Medium, MediumError, Objects, Refusal,
     objects::{Fault, Verified},
     patience::{Patience, Subject},
 };
@@ -70,11 +70,7 @@ impl Taker<'_> {
 
     fn list(&self, load: &Load) -> Result<BlobList, Stop> {
         let refused = |refusal| Err(Stop::Refused(refusal));
-        let bytes = read(self.objects, load.list, LIST_BYTES_MAX).map_err(Stop::Objects)?;
-        let list = match BlobList::decode(&bytes) {
-            Ok(list) => list,
-            Err(source) => return refused(Refusal::BadList { source }),
-        };
+        let list = listed(self.objects, load.list)?;
         let (blobs, max) = (list.entries().len() as u64, self.limits.blobs);
         if blobs > max {
             return refused(Refusal::TooManyBlobs { blobs, max });
@@ -195,6 +191,17 @@ impl Taker<'_> {
     }
 }
 
+/// Reads a list. A letter may name any object that is there already as its list: one that is too long for a list is none, and no fault of
+/// the store's, which would stop the reading of all other letters.
+fn listed(objects: &dyn Objects, id: ObjectId) -> Result<BlobList, Stop> {
+    let decoded = match read(objects, id, LIST_BYTES_MAX) {
+        Ok(bytes) => BlobList::decode(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(ListError::TooMany),
+        Err(error) => return Err(Stop::Objects(error)),
+    };
+    decoded.map_err(|source| Stop::Refused(Refusal::BadList { source }))
+}
+
 /// Reads an object of at most `max` bytes and checks it against its name.
 pub(crate) fn read(objects: &dyn Objects, id: ObjectId, max: u64) -> io::Result<Vec<u8>> {
     let len = objects.len(id)?.ok_or(io::ErrorKind::NotFound)?;
@@ -205,4 +212,45 @@ pub(crate) fn read(objects: &dyn Objects, id: ObjectId, max: u64) -> io::Result<
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
     io::Read::read_to_end(&mut Verified::new(&mut *source, id, len), &mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with one object, which is as long as it says.
+    struct One(u64, Vec<u8>);
+
+    impl Objects for One {
+        fn len(&self, _: ObjectId) -> io::Result<Option<u64>> {
+            Ok(Some(self.0))
+        }
+        fn put(&self, _: ObjectId, _: u64, _: &mut dyn io::Read) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn open(&self, _: ObjectId) -> io::Result<Box<dyn io::Read + '_>> {
+            Ok(Box::new(&self.1[..]))
+        }
+        fn room(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_too_long_for_a_list_is_none_and_stops_nothing_else() {
+        let list = BlobList::new([(ObjectId([1; 32]), 5)]).unwrap();
+        let bytes = list.encode().unwrap();
+        let id = crate::object_id(&bytes);
+        let good = One(bytes.len() as u64, bytes.clone());
+        assert_eq!(listed(&good, id).ok(), Some(list));
+        let long = One(LIST_BYTES_MAX + 1, bytes);
+        let refused = listed(&long, id).err();
+        assert!(matches!(
+            refused,
+            Some(Stop::Refused(Refusal::BadList { .. }))
+        ));
+        // A store that fails is another thing.
+        let cut = One(9, vec![]);
+        assert!(matches!(listed(&cut, id).err(), Some(Stop::Objects(_))));
+    }
 }
