@@ -84,7 +84,7 @@ impl Stage {
     fn assert_dark(&self, tree: &Tree, mounted: &BTreeSet<String>, limit: Duration) {
         let living = tree.gone_within(limit);
         assert!(living.is_empty(), "still alive: {living:#?}");
-        let mounts = mounts_anywhere(mounted);
+        let mounts = mounts_anywhere(mounted, &self.host.state());
         assert!(mounts.is_empty(), "still mounted: {mounts:?}");
         assert_eq!(
             holding(&self.host.state(), self.secret.as_bytes()),
@@ -759,7 +759,8 @@ fn killed_at_moments(seed: u64, count: u32) {
         let at = format!("seed {seed}, number {number}, {moment} of {life} µs");
         let living = tree.gone_within(SOON);
         assert!(living.is_empty(), "{at}: still alive: {living:#?}");
-        assert!(mounts_anywhere(&mounted).is_empty(), "{at}: still mounted");
+        let left = mounts_anywhere(&mounted, &stage.host.state());
+        assert!(left.is_empty(), "{at}: still mounted: {left:?}");
         assert_eq!(
             holding(&stage.host.state(), stage.secret.as_bytes()),
             Vec::<PathBuf>::new(),

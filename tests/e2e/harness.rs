@@ -627,14 +627,30 @@ pub(crate) fn mounts_of(pid: i32) -> Vec<Mount> {
     table.lines().filter_map(mount).collect()
 }
 
-/// Every mount of these devices that any process of the machine still sees.
-pub(crate) fn mounts_anywhere(devices: &BTreeSet<String>) -> Vec<(i32, Mount)> {
-    let see = |process: Process| {
-        let mounts = mounts_of(process.pid).into_iter();
-        mounts.map(move |mount| (process.pid, mount))
+/// True if a process, or one that it comes from, was started on another state. What nobody owns any more is not.
+fn works_for_another(process: &Process, all: &[Process], state: &Path) -> bool {
+    let mut next = Some(process);
+    while let Some(process) = next {
+        let words = &process.arguments;
+        let mut named = words.iter().zip(words.iter().skip(1));
+        if named.any(|(flag, value)| flag == "--state" && Path::new(value) != state) {
+            return true;
+        }
+        next = all.iter().find(|other| other.pid == process.parent);
+    }
+    false
+}
+
+/// Every mount of these devices that any process of the machine still sees, but for processes of another state's: the kernel gives a freed
+/// device number to the next mount, which may be that of a test that runs at the same time.
+pub(crate) fn mounts_anywhere(devices: &BTreeSet<String>, state: &Path) -> Vec<(i32, Mount)> {
+    let see = |process: &Process| {
+        let (pid, mounts) = (process.pid, mounts_of(process.pid).into_iter());
+        mounts.map(move |mount| (pid, mount)).collect::<Vec<_>>()
     };
-    processes()
-        .into_iter()
+    let all = processes();
+    all.iter()
+        .filter(|process| !works_for_another(process, &all, state))
         .flat_map(see)
         .filter(|(_, mount)| mount.kind.starts_with("fuse") && devices.contains(&mount.device))
         .collect()
