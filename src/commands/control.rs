@@ -69,10 +69,13 @@ fn explain(job: JobId, why: &WhyNot) -> Result<(), Failure> {
             }
         }
     }
-    for hold in &why.holds {
-        print(format!("held: {hold}"))?;
+    // What is over is held by nothing.
+    if why.queue.is_some() {
+        for hold in &why.holds {
+            print(format!("held: {hold}"))?;
+        }
     }
-    // Where it is rendered by others, nothing here could hold it.
+    // Where it is rendered by others, no slot here could take it.
     if why.queue == Some(safelight_scheduler::Queue::Active) {
         why.steps.iter().try_for_each(step)?;
     }
