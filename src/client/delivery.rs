@@ -11,6 +11,7 @@
 //! Storing is repeated after a crash, so what stands there already and is the same counts as stored. What an earlier step of the job
 //! brought home gives way to what a later one made of it.
 
+mod delivered;
 mod earlier;
 mod names;
 mod same;
@@ -38,6 +39,7 @@ use safelight_seal::{
 };
 use safelight_vfs::{area::Area, whole::Whole};
 
+pub(crate) use delivered::Delivered;
 use earlier::Earlier;
 use names::{beneath, beside, give_name, leads_out};
 
@@ -45,40 +47,7 @@ use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{Homeward, Left},
     opened::OpenedJob,
-    terminal,
 };
-
-/// What was stored.
-#[derive(Debug, Default)]
-pub(crate) struct Delivered {
-    /// Files that were stored where they belong.
-    pub(crate) stored: Vec<PathBuf>,
-    /// Where something stood already, and where the new file is instead.
-    pub(crate) aside: Vec<(PathBuf, PathBuf)>,
-    /// Symbolic links that could lead out of the client's directory, and were not stored.
-    pub(crate) leading_out: Vec<PathBuf>,
-    /// What could not be stored, and why.
-    pub(crate) failed: Vec<(PathBuf, io::Error)>,
-}
-
-impl Delivered {
-    /// A failure if anything could not be stored that should have been.
-    pub(crate) fn complete(&self) -> Result<(), Failure> {
-        let Some((path, error)) = self.failed.first() else {
-            return Ok(());
-        };
-        let path = terminal::shown(path.as_os_str().as_bytes());
-        let others = match self.failed.len() - 1 {
-            0 => String::new(),
-            count => format!(", and {count} more"),
-        };
-        Err(Failure::new(
-            Kind::Environment,
-            format!("cannot store {path}: {error}{others}"),
-        )
-        .hint("the results are safe in the secure area: safelight view mount JOB DIR"))
-    }
-}
 
 /// How many bytes are opened and written at a time.
 const CHUNK: usize = 1 << 20;
