@@ -4,6 +4,7 @@
 //! so that a file that was unlinked or renamed over while open stays whole. Every node knows whether it still is what the lower layers
 //! said (`origins` and `dirty`), which is all that a commit needs to find the difference.
 
+mod life;
 mod node;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,6 @@ use safelight_seal::manifest;
 
 pub(crate) use self::node::{Kind, Node};
 use self::node::{weight_of_name, weight_of_xattrs};
-use crate::content::SharedContent;
 
 /// What an operation answers: a value or an error number.
 pub(crate) type Answer<T> = Result<T, Errno>;
@@ -275,38 +275,6 @@ impl Tree {
         self.revive(second, a, now)
     }
 
-    /// The kernel learned of a node once more.
-    pub(crate) fn looked_up(&mut self, ino: Ino) {
-        if let Some(node) = self.nodes.get_mut(&ino) {
-            node.lookups += 1;
-        }
-    }
-
-    /// The kernel forgot a node `count` times.
-    pub(crate) fn forget(&mut self, ino: Ino, count: u64) -> Option<SharedContent> {
-        if let Some(node) = self.nodes.get_mut(&ino) {
-            node.lookups = node.lookups.saturating_sub(count);
-        }
-        self.collect(ino)
-    }
-
-    /// A handle on the node was opened.
-    pub(crate) fn opened(&mut self, ino: Ino, writes: bool) -> Answer<()> {
-        let node = self.node_mut(ino)?;
-        node.opens += 1;
-        node.writers += u32::from(writes);
-        Ok(())
-    }
-
-    /// A handle on the node was closed.
-    pub(crate) fn closed(&mut self, ino: Ino, writes: bool) -> Option<SharedContent> {
-        if let Some(node) = self.nodes.get_mut(&ino) {
-            node.opens -= 1;
-            node.writers -= u32::from(writes);
-        }
-        self.collect(ino)
-    }
-
     /// Removes a whole subtree without looking at it; used when a layer hides it.
     pub(crate) fn remove_subtree(&mut self, parent: Ino, name: &[u8], now: i64) -> Answer<()> {
         let ino = self.child(parent, name)?;
@@ -400,21 +368,6 @@ impl Tree {
                 Some((parent, _)) => at = *parent,
                 None => return false,
             }
-        }
-    }
-
-    /// Drops a node that nothing refers to any more; answers its content, so that its space can be given back.
-    pub(crate) fn collect(&mut self, ino: Ino) -> Option<SharedContent> {
-        let unused = |node: &Node| node.names.is_empty() && node.lookups == 0 && node.opens == 0;
-        if ino == ROOT || !self.nodes.get(&ino).is_some_and(unused) {
-            return None;
-        }
-        let node = self.nodes.remove(&ino)?;
-        self.weight.names -= node.weight_of_target();
-        self.weight.xattrs -= weight_of_xattrs(&node.xattrs);
-        match node.kind {
-            Kind::File(content) => Some(content),
-            _ => None,
         }
     }
 }
