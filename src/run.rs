@@ -17,7 +17,7 @@ mod slot;
 
 pub(crate) use self::{
     agent::{admit, check_report, draw_session, run as agent},
-    arguments::{AgentArgs, HomeArgs, RunArgs},
+    arguments::{AgentArgs, Central, HomeArgs, RunArgs},
     attempt::{Attempt, Ending},
     books::{Books, LEASE_MARGIN, NODE as OWN_NODE, sign_lease, site_key},
     client::run as client,

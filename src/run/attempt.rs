@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     os::fd::{BorrowedFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use safelight_bundle::Envelope;
@@ -206,6 +206,7 @@ impl Attempt<'_> {
         view_end: Channel,
         view: &ViewServer,
     ) -> Result<Ending, Failure> {
+        let begun = Instant::now();
         let mut sandbox = self.launch(grant, terms, view_end)?;
         if let Ok(report) = sandbox.wait_until_running(LAUNCH) {
             view.serving()?;
@@ -235,6 +236,11 @@ impl Attempt<'_> {
         ];
         let watches: Vec<Watch<'_>> = stops.chain(ours).collect();
         let ended = sandbox.wait(None, &watches).or_fail(Kind::Environment)?;
+        tracing::debug!(
+            target: "safelight::launch",
+            session_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "the session is over"
+        );
         if ended.stuck {
             tracing::error!(
                 "something of {} still lives; its slot must not be used again",
