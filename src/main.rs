@@ -4,6 +4,7 @@
 //! again, started with nothing but a channel on standard input.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod client;
 mod commands;

@@ -17,6 +17,8 @@ mod architecture;
 mod attacks;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/bundles.rs"]
 mod bundles;
 #[path = "e2e/carriage.rs"]
