@@ -1,7 +1,7 @@
 //! The FUSE adapter: requests in, answers out, nothing decided here. The only module that imports `fuser`.
 //!
 //! What we avoid in `fuser` 0.18, and why: its mount code (we get a mounted descriptor from the launcher), `SETXATTR_EXT` (the first
-//! setxattr panics the thread), `HANDLE_KILLPRIV_V2` (set-user-id would survive a write; views have none), `ALLOW_IDMAP` (refuses nearly
+//! setxattr panics the thread), `HANDLE_KILLPRIV_V2` (set-user-id would survive a write; without it the kernel takes it away), `ALLOW_IDMAP` (refuses nearly
 //! everything), and `ENOSYS` for flush, fsync and fsyncdir, which the kernel would remember as eternal success. A panic in a callback
 //! answers `EIO` and spoils the attempt; it never wedges the mount.
 //!
@@ -23,7 +23,7 @@ use fuser::{
 };
 use nix::errno::Errno;
 
-use self::convert::{code, kind, time};
+use self::convert::{code, device, kind, time};
 use crate::{
     tree::Answer,
     view::{Attributes, Caller, View},
@@ -59,14 +59,17 @@ impl Adapter {
     }
 
     fn caller(request: &Request) -> Caller {
-        Caller { pid: request.pid() }
+        Caller {
+            pid: request.pid(),
+            ids: (request.uid(), request.gid()),
+        }
     }
 
     /// Requests by name come from the session's user only: the kernel lets in the mounting user namespace and those below, and in there
     /// nobody else is mapped.
     fn known(&self, request: &Request, ino: INodeNo) -> Answer<Caller> {
         let caller = Self::caller(request);
-        if request.uid() == self.view.owner.0 {
+        if self.view.many || request.uid() == self.view.owner.0 {
             Ok(caller)
         } else {
             Err(self.view.refuse_stranger(caller, ino.0))
@@ -74,6 +77,7 @@ impl Adapter {
     }
 
     fn attributes(&self, of: &Attributes) -> FileAttr {
+        let (uid, gid) = of.owner.unwrap_or(self.view.owner);
         FileAttr {
             ino: INodeNo(of.ino),
             size: of.size,
@@ -85,9 +89,9 @@ impl Adapter {
             kind: kind(of.what),
             perm: of.mode as u16,
             nlink: of.links,
-            uid: self.view.owner.0,
-            gid: self.view.owner.1,
-            rdev: 0,
+            uid,
+            gid,
+            rdev: device(of.what),
             blksize: safelight_seal::segment::BLOCK as u32,
             flags: 0,
         }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::{
     Adapter, KEEP,
-    convert::{absent, code, kind, mode_of, moment, nanoseconds},
+    convert::{absent, code, kind, mode_of, moment, nanoseconds, special},
     negotiate,
 };
 use crate::{
@@ -121,17 +121,17 @@ impl Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _device: u32,
+        device: u32,
         reply: ReplyEntry,
     ) {
         let regular = mode & libc::S_IFMT == libc::S_IFREG;
         let outcome = self.guarded(|| {
             let caller = self.known(request, parent)?;
-            if regular {
-                self.view
-                    .make_file(caller, parent.0, name.as_bytes(), mode & !umask)
-            } else {
-                Err(self.view.refuse_special(caller, parent.0, name.as_bytes()))
+            let (parent, name, bits) = (parent.0, name.as_bytes(), mode & !umask);
+            match special(mode, device) {
+                Some(special) => self.view.make_special(caller, parent, name, bits, special),
+                None if regular => self.view.make_file(caller, parent, name, bits),
+                None => Err(Errno::EINVAL),
             }
         });
         self.entry(outcome, reply);
