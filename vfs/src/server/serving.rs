@@ -278,7 +278,7 @@ fn has_output(view: &View, path: &[u8]) -> bool {
         // What the client sent in is not an output, whatever its name.
         tree.resolve(path)
             .and_then(|ino| tree.node(ino))
-            .is_ok_and(|node| node.dirty || !node.is_from(path))
+            .is_ok_and(|node| !node.is_special() && (node.dirty || !node.is_from(path)))
     })
 }
 
