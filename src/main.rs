@@ -15,6 +15,7 @@ mod node;
 mod opened;
 mod policy_source;
 mod process;
+mod reader;
 mod records;
 mod results;
 mod run;

@@ -37,6 +37,8 @@ mod farm_darkness;
 mod faults;
 #[path = "e2e/frames.rs"]
 mod frames;
+#[path = "e2e/golden/mod.rs"]
+mod golden;
 #[path = "e2e/isolation.rs"]
 mod isolation;
 #[path = "e2e/kills.rs"]
