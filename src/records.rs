@@ -16,7 +16,7 @@ mod reading;
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod walk;
 
 use safelight_audit::Source;

@@ -244,7 +244,7 @@ impl Serving {
         }
         .sign_and_seal(&key.attest_key(), key, random)?;
         let text = zeroize::Zeroizing::new(self.output.text());
-        let log = key.seal_blob(Purpose::TaskLog, order.job.as_bytes(), &text, random)?;
+        let log = key.seal_blob(Purpose::TaskLog, &kind.place(order.job), &text, random)?;
         let sealed = Sealed {
             manifest: name(&manifest),
             log: name(&log),
