@@ -15,6 +15,7 @@ mod opened;
 mod policy_source;
 mod process;
 mod records;
+mod registers;
 mod results;
 mod run;
 mod site;
