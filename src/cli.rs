@@ -71,6 +71,9 @@ enum Command {
     /// List the slots of a site's nodes
     #[command(subcommand)]
     Slot(commands::slot::SlotCommand),
+    /// Measure Safelight against others on this machine
+    #[command(subcommand)]
+    Bench(commands::bench::BenchCommand),
     /// The key warden
     #[command(subcommand, hide = true)]
     Keyd(warden::KeydCommand),
@@ -109,6 +112,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(arguments) => done(commands::site::serve(&arguments)),
         Command::Queue(command) => done(commands::queue::run(command)),
         Command::Slot(command) => done(commands::slot::run(command)),
+        Command::Bench(command) => done(commands::bench::run(command)),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),

@@ -18,7 +18,7 @@ mod reading;
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod walk;
 
 use std::sync::Arc;

@@ -22,7 +22,7 @@ pub(crate) use self::{
     books::{Books, LEASE_MARGIN, NODE as OWN_NODE, node_name as own_node, sign_lease, site_key},
     client::run as client,
     home::run as home,
-    servers::{AuditWriter, KeyWarden},
+    servers::{AuditWriter, KeyWarden, ViewIo, ViewServer},
     signals::{Signals, stay_on_hang_up},
     slot::{Slot, claim as claim_slot},
 };

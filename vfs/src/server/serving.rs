@@ -259,7 +259,7 @@ impl Serving {
         }
         .sign_and_seal(&key.attest_key(), key, random)?;
         let text = zeroize::Zeroizing::new(self.output.text());
-        let log = key.seal_blob(Purpose::TaskLog, order.job.as_bytes(), &text, random)?;
+        let log = key.seal_blob(Purpose::TaskLog, &kind.place(order.job), &text, random)?;
         let sealed = Sealed {
             manifest: name(&manifest),
             log: name(&log),
@@ -293,7 +293,7 @@ fn has_output(view: &View, path: &[u8]) -> bool {
         // What the client sent in is not an output, whatever its name.
         tree.resolve(path)
             .and_then(|ino| tree.node(ino))
-            .is_ok_and(|node| node.dirty || !node.is_from(path))
+            .is_ok_and(|node| !node.is_special() && (node.dirty || !node.is_from(path)))
     })
 }
 
