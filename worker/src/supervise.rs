@@ -298,7 +298,7 @@ impl Session {
 
     fn take(&mut self, message: FromSession, descriptors: Vec<OwnedFd>) {
         match message {
-            FromSession::Mounted { devices } => set_caching(Path::new(BDI), &devices),
+            FromSession::Mounted { devices } => let_cache(&devices),
             FromSession::Init => self.init = self.init.take().or(descriptors.into_iter().next()),
             FromSession::Failed(failed) => {
                 self.failed.get_or_insert(failed);
@@ -326,6 +326,11 @@ impl Drop for Session {
             group.await_empty(deadline);
         }
     }
+}
+
+/// Lets the kernel cache what these views show, as it does for every session's: by their device numbers, once they are served.
+pub fn let_cache(devices: &[(u32, u32)]) {
+    set_caching(Path::new(BDI), devices);
 }
 
 /// Best effort, and only root may, and not every kernel has each of them: without it views work as well, and more slowly.
