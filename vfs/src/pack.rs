@@ -21,7 +21,9 @@ use safelight_seal::{
     segment::{DedupKey, SEGMENT_MAX, seal_segment_into},
 };
 
-use crate::area::{self, Area};
+use zeroize::Zeroizing;
+
+use crate::area::{self, Area, Batch};
 use select::Part;
 
 pub use select::{NotChosen, Selection};
@@ -87,7 +89,7 @@ pub fn pack(
 ) -> Result<Vec<Entry>, Error> {
     let mut packing = Packing::begin(root, area, key, progress)?;
     packing.visit(root)?;
-    Ok(packing.finish())
+    packing.finish()
 }
 
 /// Seals what is selected of a directory, like [`pack`]. A directory that is not there becomes an empty one.
@@ -111,17 +113,18 @@ pub fn pack_selection(
             Part::New => packing.make(&path)?,
         }
     }
-    Ok(packing.finish())
+    packing.finish()
 }
 
 struct Packing<'a> {
     root: &'a Path,
-    area: &'a Area,
+    batch: Batch<'a>,
     key: &'a DedupKey,
     progress: &'a mut dyn FnMut(Progress),
     done: Progress,
     entries: Vec<Entry>,
-    buffer: Vec<u8>,
+    /// Wiped when dropped.
+    buffer: Zeroizing<Vec<u8>>,
     sealed: Vec<u8>,
 }
 
@@ -141,22 +144,22 @@ impl<'a> Packing<'a> {
         }
         Ok(Self {
             root,
-            area,
+            batch: area.batch(),
             key,
             progress,
             done: Progress::default(),
             entries: Vec::new(),
             // As large as it will be, so that it never moves and leaves a copy behind.
-            buffer: Vec::with_capacity(SEGMENT_MAX),
+            buffer: Zeroizing::new(Vec::with_capacity(SEGMENT_MAX)),
             sealed: Vec::new(),
         })
     }
 
-    /// The entries, sorted by path.
-    fn finish(mut self) -> Vec<Entry> {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        entries
+    /// The entries, sorted by path, once everything that they name is in the area for good.
+    fn finish(mut self) -> Result<Vec<Entry>, Error> {
+        self.batch.settle()?;
+        self.entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(self.entries)
     }
 
     /// Packs a path and all that is below it.
@@ -267,7 +270,7 @@ impl<'a> Packing<'a> {
             self.buffer.clear();
             let read = (&mut file)
                 .take(SEGMENT_MAX as u64)
-                .read_to_end(&mut self.buffer)
+                .read_to_end(&mut *self.buffer)
                 .map_err(failed)?;
             if read == 0 {
                 break;
@@ -296,19 +299,12 @@ impl<'a> Packing<'a> {
         }
         let key = self.key.segment_key(&self.buffer);
         let (id, key) = seal_segment_into(key, &self.buffer, &mut self.sealed).map_err(failed)?;
-        self.area.put(id, &self.sealed)?;
+        self.batch.put(id, &self.sealed)?;
         Ok(SegmentRef {
             object: Some(id),
             len,
             key,
         })
-    }
-}
-
-/// Wipes what was read.
-impl Drop for Packing<'_> {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.buffer);
     }
 }
 
