@@ -26,7 +26,7 @@ use safelight_seal::{
 };
 
 use crate::{
-    area::{self, Area},
+    area::{self, Area, Batch},
     spread::{Room, spread},
 };
 use select::Part;
@@ -120,7 +120,7 @@ pub fn pack_selection(
     })
 }
 
-/// Finds entries with `find` while others seal the segments of what was found.
+/// Finds entries with `find` while others seal the segments of what was found. Everything that they name is in the area for good.
 fn whole(
     root: &Path,
     area: &Area,
@@ -129,6 +129,7 @@ fn whole(
     find: impl FnOnce(&mut Packing<'_>) -> Result<(), Error>,
 ) -> Result<Vec<Entry>, Error> {
     let (bytes, mut entries, mut done) = (AtomicU64::new(0), Vec::new(), Progress::default());
+    let batch = area.batch();
     let sealed = spread(
         |hand| {
             let mut packing = Packing {
@@ -146,11 +147,12 @@ fn whole(
             Ok::<_, Error>(())
         },
         |room, part| {
-            let sealed = seal_part(area, key, &part, room)?;
+            let sealed = seal_part(&batch, key, &part, room)?;
             bytes.fetch_add(u64::from(sealed.len), Ordering::Relaxed);
             Ok((part.place, sealed))
         },
     )?;
+    batch.settle()?;
     put_together(&mut entries, sealed);
     done.bytes = bytes.into_inner();
     progress(done);
@@ -168,7 +170,7 @@ struct FilePart {
 
 /// Reads and seals one segment. It has no bytes if the file ends before it.
 fn seal_part(
-    area: &Area,
+    batch: &Batch<'_>,
     key: &DedupKey,
     part: &FilePart,
     room: &mut Room,
@@ -189,7 +191,7 @@ fn seal_part(
         path: part.path.to_path_buf(),
         source,
     })?;
-    area.put(id, sealed)?;
+    batch.put(id, sealed)?;
     Ok(SegmentRef {
         object: Some(id),
         len: len as u32,
