@@ -80,6 +80,9 @@ enum Command {
     /// See how Safelight behaves on a host that lacks a kernel feature
     #[command(name = "__without", hide = true)]
     Without(commands::doctor::WithoutArgs),
+    /// See what one wall of a session refuses on its own
+    #[command(name = "__behind", hide = true)]
+    Behind(commands::doctor::BehindArgs),
     #[command(name = "__probe", hide = true)]
     Probe { name: String },
     #[command(name = "__agent", hide = true)]
@@ -115,6 +118,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Bench(command) => done(commands::bench::run(command)),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
+        Command::Behind(arguments) => done(commands::doctor::behind(&arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
         Command::Agent(arguments) => run::agent(&arguments),
         Command::Home(arguments) => run::home(&arguments),

@@ -17,7 +17,7 @@ mod slot;
 
 pub(crate) use self::{
     agent::{admit, check_host, check_report, draw_session, run as agent},
-    arguments::{AgentArgs, HomeArgs, RunArgs, duration},
+    arguments::{AgentArgs, Central, HomeArgs, RunArgs, duration},
     attempt::{Attempt, Ending},
     books::{Books, LEASE_MARGIN, NODE as OWN_NODE, node_name as own_node, sign_lease, site_key},
     client::run as client,

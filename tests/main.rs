@@ -10,6 +10,8 @@
 
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/person.rs"]
+mod person;
 
 #[path = "e2e/architecture.rs"]
 mod architecture;

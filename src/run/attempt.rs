@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     os::fd::{BorrowedFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use safelight_bundle::Envelope;
@@ -211,6 +211,7 @@ impl Attempt<'_> {
         view_end: Channel,
         view: &ViewServer,
     ) -> Result<Ending, Failure> {
+        let begun = Instant::now();
         let mut sandbox = self.launch(grant, terms, view_end)?;
         if let Ok(report) = sandbox.wait_until_running(LAUNCH) {
             view.serving()?;
@@ -242,6 +243,11 @@ impl Attempt<'_> {
         let ended = sandbox
             .wait(self.wall, &watches)
             .or_fail(Kind::Environment)?;
+        tracing::debug!(
+            target: "safelight::launch",
+            session_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "the session is over"
+        );
         if ended.stuck {
             tracing::error!(
                 "something of {} still lives; its slot must not be used again",

@@ -101,7 +101,7 @@ fn receive(channel: &Channel) -> Result<(Plan, Channel, Vec<OwnedFd>), Failed> {
     Ok((*plan, Channel::from(view), descriptors.collect()))
 }
 
-/// Joins the session's control groups, before anything that could be counted or multiply.
+/// Joins the control groups that it was not born in, before anything that could be counted or multiply.
 fn join(groups: &[OwnedFd]) -> Result<(), Failed> {
     for group in groups {
         rustix::io::write(group, b"0").at("control group")?;
