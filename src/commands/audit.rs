@@ -9,6 +9,7 @@ mod filter;
 mod form;
 mod prove;
 mod readers;
+mod report;
 mod rows;
 mod sentence;
 mod summary;
@@ -59,6 +60,8 @@ pub(crate) enum AuditCommand {
     /// client's register says of it, the register with what the client saw of it, and opens every sealed record. Ends with exit code 4
     /// and names the records if something is wrong.
     Verify(VerifyArgs),
+    /// Write what happened to a job as one page of HTML, to send to its client
+    Report(report::ReportArgs),
     /// Prove that a record is on a log, to somebody who has neither the log nor a key to open it
     ///
     /// The proof is a file of JSON that `audit verify --proof` checks, and a small program that is not ours could.
@@ -104,6 +107,7 @@ pub(crate) fn run(command: AuditCommand) -> Result<(), Failure> {
             Some(path) => prove::verify(&arguments.job.state()?, path),
             None => verify::verify(&arguments.job, arguments.json),
         },
+        AuditCommand::Report(arguments) => report::run(&arguments),
         AuditCommand::Prove(arguments) => prove::run(&arguments),
         AuditCommand::Export(arguments) => export::run(&arguments),
     }

@@ -175,6 +175,7 @@ impl Job {
             env_pass: Vec::new(),
             owner: (uid.as_raw(), gid.as_raw()),
             deadline: process::now_seconds() + LEASE,
+            instead: Vec::new(),
         }
     }
 }

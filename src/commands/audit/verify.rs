@@ -14,9 +14,11 @@ use crate::{
     commands::chosen::ChosenJob,
     failure::Failure,
     jobs::{self, Left},
+    opened::OpenedJob,
     records::{Line, Log, Logs, Name, OpenedRecord, Run, Unfit, What, changed},
     registers::{self, Checked},
     run::Books,
+    state::State,
     terminal::{print, print_json, say},
 };
 
@@ -43,12 +45,7 @@ struct Verdict {
 pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
     let (state, opened) = chosen.open()?;
     let job = opened.job();
-    let logs = Logs::of(&state, &opened)?;
-    let register = registers::check(&state, &opened)?;
-    let (mut verdict, sessions) = judge(&logs, &register)?;
-    let attempts = Books::open(&state)?.attempts(job)?;
-    let lefts = jobs::all_left(&state, job)?;
-    verdict.findings.extend(lost(&lefts, &attempts, &sessions));
+    let verdict = whole_verdict(&state, &opened)?;
     if json {
         print_json(&verdict.line(job))?;
     } else {
@@ -60,6 +57,21 @@ pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
         ));
     }
     verdict.conclude(job)
+}
+
+/// What is wrong with a job's logs, in words.
+pub(super) fn verdict(state: &State, opened: &OpenedJob) -> Result<Vec<String>, Failure> {
+    whole_verdict(state, opened).map(|verdict| verdict.findings)
+}
+
+fn whole_verdict(state: &State, opened: &OpenedJob) -> Result<Verdict, Failure> {
+    let job = opened.job();
+    let register = registers::check(state, opened)?;
+    let (mut verdict, sessions) = judge(&Logs::of(state, opened)?, &register)?;
+    let attempts = Books::open(state)?.attempts(job)?;
+    let lefts = jobs::all_left(state, job)?;
+    verdict.findings.extend(lost(&lefts, &attempts, &sessions));
+    Ok(verdict)
 }
 
 /// Judges each log by itself. Answers also of which sessions there is a log.
