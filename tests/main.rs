@@ -49,6 +49,10 @@ mod kills;
 mod lacking;
 #[path = "e2e/node.rs"]
 mod node;
+#[path = "e2e/policies.rs"]
+mod policies;
+#[path = "e2e/programs.rs"]
+mod programs;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/refused.rs"]
