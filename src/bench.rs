@@ -5,6 +5,7 @@
 //! there is named with the reason, and a goal that could not be measured is never shown as met.
 
 mod host;
+pub(crate) mod launch;
 mod report;
 mod row;
 pub(crate) mod vfs;
