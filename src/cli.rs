@@ -107,7 +107,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(arguments) => done(commands::doctor::run(arguments)),
         Command::Policy(command) => done(commands::policy::run(command)),
         Command::Audit(command) => done(commands::audit::run(command)),
-        Command::View(command) => done(commands::view::run(command)),
+        Command::View(command) => commands::view::run(command),
         Command::Job(command) => done(commands::job::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
         Command::Node(command) => commands::node::run(command),

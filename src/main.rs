@@ -17,6 +17,7 @@ mod policy_source;
 mod process;
 mod reader;
 mod records;
+mod registers;
 mod results;
 mod run;
 mod site;

@@ -17,6 +17,8 @@ mod person;
 mod architecture;
 #[path = "e2e/attacks.rs"]
 mod attacks;
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/bench.rs"]

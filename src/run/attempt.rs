@@ -73,6 +73,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stop: &'a [(BorrowedFd<'a>, Cause)],
     /// Where what the task prints is shown, besides its log.
     pub(crate) shown: [BorrowedFd<'a>; 2],
+    /// What to run instead of the task, for somebody who looks where it stood; nothing for the task. Then nothing is sealed.
+    pub(crate) instead: Vec<Vec<u8>>,
+    /// At most this long, if that is less than the policy allows.
+    pub(crate) wall: Option<Duration>,
     /// Has the job's key released into a view server.
     pub(crate) release: &'a dyn Fn(KemKey) -> Result<Stanza, Failure>,
 }
@@ -195,6 +199,7 @@ impl Attempt<'_> {
             output: terms.limits.output,
             owner: INSIDE,
             deadline: expires,
+            instead: self.instead.clone(),
         }
     }
 
@@ -235,7 +240,9 @@ impl Attempt<'_> {
             },
         ];
         let watches: Vec<Watch<'_>> = stops.chain(ours).collect();
-        let ended = sandbox.wait(None, &watches).or_fail(Kind::Environment)?;
+        let ended = sandbox
+            .wait(self.wall, &watches)
+            .or_fail(Kind::Environment)?;
         tracing::debug!(
             target: "safelight::launch",
             session_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -252,6 +259,16 @@ impl Attempt<'_> {
         } else {
             ended.cause
         };
+        if !self.instead.is_empty() {
+            return Ok(Ending {
+                cause,
+                sealed: None,
+                failure: ended.failed.map(|failed| {
+                    let message = format!("the command did not start: {failed}");
+                    Failure::new(Kind::Environment, message)
+                }),
+            });
+        }
         let sealed = view.seal(&cause);
         Ok(Ending::of(cause, ended.failed, sealed))
     }

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Write, path::Path};
 
 /// Where the kernel has what it tells of a mount's caching (Documentation/ABI/testing/sysfs-class-bdi).
-pub(crate) const BDI: &str = "/sys/class/bdi";
+const BDI: &str = "/sys/class/bdi";
 
 /// How the kernel caches the views. With its default of 128 KiB of read-ahead a sequential read waits for a round trip too often. And it
 /// does not trust a FUSE server to write back, so it holds a view's unwritten pages to a hundredth of the host's, which makes a session
@@ -14,8 +14,13 @@ const CACHING: [(&str, &str); 3] = [
     ("strict_limit", "0"),
 ];
 
+/// Lets the kernel cache what these views show, as it does for every session's: by their device numbers, once they are served.
+pub fn let_cache(devices: &[(u32, u32)]) {
+    set_caching(Path::new(BDI), devices);
+}
+
 /// Best effort, and only root may, and not every kernel has each of them: without it views work as well, and more slowly.
-pub(crate) fn set_caching(bdi: &Path, devices: &[(u32, u32)]) {
+fn set_caching(bdi: &Path, devices: &[(u32, u32)]) {
     for (major, minor) in devices {
         let directory = bdi.join(format!("{major}:{minor}"));
         for (name, value) in CACHING {

@@ -7,7 +7,7 @@
 //! command reaches only the launcher; all `unsafe` is in `sys`.
 
 pub mod behind;
-mod caching;
+pub mod caching;
 pub mod cgroup;
 pub mod error;
 pub mod facts;

@@ -6,7 +6,6 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,7 +17,7 @@ use safelight_channel::{Channel, Incoming};
 use safelight_policies::{cause::Cause, grant::Limits};
 
 use crate::{
-    caching::{BDI, set_caching},
+    caching::let_cache,
     cgroup::{Leaf, Usage},
     error::Error,
     message::{Exit, Failed, FromSession, Report, ToSession},
@@ -332,7 +331,7 @@ impl Session {
 
     fn take(&mut self, message: FromSession, descriptors: Vec<OwnedFd>) {
         match message {
-            FromSession::Mounted { devices } => set_caching(Path::new(BDI), &devices),
+            FromSession::Mounted { devices } => let_cache(&devices),
             FromSession::Init => self.init = self.init.take().or(descriptors.into_iter().next()),
             FromSession::Failed(failed) => {
                 self.failed.get_or_insert(failed);
