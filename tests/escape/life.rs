@@ -21,7 +21,10 @@ const WAYS: [(&str, &str); 7] = [
         "stops itself and its children",
         "sleep MARK & kill -STOP $!; setsid sleep MARK & kill -STOP $$; sleep MARK",
     ),
-    ("multiplies", "while :; do sleep MARK & done 2>/dev/null"),
+    (
+        "multiplies",
+        "/usr/bin/python3 -c 'import os, time\nwhile True:\n  try: os.fork() or time.sleep(MARK)\n  except OSError: time.sleep(0.1)'",
+    ),
     (
         "waits for the view",
         "while :; do cat board.txt; done >/dev/null & while :; do dd if=/dev/zero of=full bs=64k count=64 conv=fsync 2>/dev/null; done & sleep MARK",
