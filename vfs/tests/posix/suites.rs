@@ -39,7 +39,8 @@ fn pjdfstest_as_root() {
         .arg("-p")
         .arg(&mounted.at)
         .arg("-s")
-        .arg(bench.at("copy")).args(std::env::var("PAT").ok());
+        .arg(bench.at("copy"))
+        .args(std::env::var("PAT").ok());
     let output = run.output().unwrap();
     println!(
         "{}{}",
