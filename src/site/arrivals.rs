@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use safelight_bundle::{
     Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Outcome, PrekeyBatch, Receipt,
-    ResultNotice, Verdict, window::Row,
+    RegisterNotice, ResultNotice, Verdict, window::Row,
 };
-use safelight_policies::id::{JobId, ObjectId, VerifyKey};
+use safelight_policies::id::{ClientAlias, JobId, ObjectId, VerifyKey};
 use safelight_scheduler::{self as scheduler, JobEntry, Received, Report, Terms};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
-    results,
+    registers, results,
     run::Books,
     state::State,
 };
@@ -61,6 +61,8 @@ pub(super) struct Arrivals<'a> {
     pub(super) now: u64,
     /// Our letters that are on their way to this peer.
     pub(super) going: BTreeSet<ObjectId>,
+    /// The client of this site, if it has one of its own.
+    pub(super) own: Option<ClientAlias>,
     /// Receipts among what came: their letters leave the folder after it was read.
     pub(super) receipts: Vec<Receipt>,
 }
@@ -107,7 +109,22 @@ impl Arrivals<'_> {
             AnyLetter::Cancel(letter) => self.cancel(letter),
             AnyLetter::Prekeys(letter) => self.prekeys(letter, from),
             AnyLetter::Receipt(letter) => self.receipt(letter),
+            AnyLetter::Register(letter) => self.register(letter),
             AnyLetter::Heartbeat(_) | AnyLetter::Job(_) => Ok(()),
+        }
+    }
+
+    /// What is new in the client's register there. One that does not fit what came before is evidence, and is kept out.
+    fn register(&self, letter: &RegisterNotice) -> Result<(), Failure> {
+        let (Some(own), site) = (&self.own, &self.peer.card.site) else {
+            return Ok(());
+        };
+        match registers::take(self.state, own, site, letter) {
+            Err(failure) if failure.kind() == Kind::Denied => {
+                tracing::error!("{}", failure.message());
+                Ok(())
+            }
+            taken => taken,
         }
     }
 

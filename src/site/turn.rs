@@ -131,6 +131,7 @@ impl Site {
             ("the story", Self::follow),
             ("placement", Self::place),
             ("results", Self::results),
+            ("registers", Self::registers),
             ("ends", Self::ends),
             ("cancellations", Self::cancels),
             ("prekeys", Self::prekeys),
@@ -184,6 +185,10 @@ impl Site {
                 now,
                 going: self.links[index].going(),
                 receipts: Vec::new(),
+                own: match &self.voice {
+                    Voice::Client(client) => Some(client.public().1),
+                    Voice::Warden(_) => None,
+                },
             };
             let report = self.links[index].scan(&mut arrivals, now);
             let receipts = std::mem::take(&mut arrivals.receipts);
@@ -337,6 +342,12 @@ impl Site {
     /// Says that we live.
     fn live(&mut self, now: u64) -> Result<(), Failure> {
         let mut stopped = Ok(());
+        let due = |link: &Link| now >= link.beat.saturating_add(self.config.heartbeat);
+        if let Voice::Client(client) = &self.voice
+            && self.links.iter().any(due)
+        {
+            stopped = stopped.and(client.witness());
+        }
         for link in &mut self.links {
             if now < link.beat.saturating_add(self.config.heartbeat) {
                 continue;

@@ -108,6 +108,7 @@ impl Home {
             now: NOW,
             going: BTreeSet::new(),
             receipts: Vec::new(),
+            own: None,
         };
         let letter = AnyLetter::Result(letter.clone());
         arrivals.mean(&letter, &peer(from).card.letters).unwrap();
@@ -127,6 +128,7 @@ impl Home {
             now: NOW,
             going: BTreeSet::new(),
             receipts: Vec::new(),
+            own: None,
         };
         let letter = AnyLetter::Ended(letter);
         arrivals.mean(&letter, &peer(from).card.letters).unwrap();

@@ -30,7 +30,9 @@ impl Role {
     pub const fn may_send(self, kind: Kind) -> bool {
         match kind {
             Kind::Job | Kind::Cancel => matches!(self, Self::Client),
-            Kind::Result | Kind::Prekeys | Kind::Ended => matches!(self, Self::Site),
+            Kind::Result | Kind::Prekeys | Kind::Ended | Kind::Register => {
+                matches!(self, Self::Site)
+            }
             Kind::Receipt | Kind::Heartbeat => true,
         }
     }

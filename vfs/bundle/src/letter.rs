@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, JobEnded, PrekeyBatch,
-    Receipt, ResultNotice, Stamp, open, signed::HEAD,
+    Receipt, RegisterNotice, ResultNotice, Stamp, open, signed::HEAD,
 };
 
 /// What a letter is about.
@@ -30,11 +30,13 @@ pub enum Kind {
     Cancel,
     /// A [`JobEnded`].
     Ended,
+    /// A [`RegisterNotice`].
+    Register,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Job,
         Self::Result,
         Self::Prekeys,
@@ -42,6 +44,7 @@ impl Kind {
         Self::Heartbeat,
         Self::Cancel,
         Self::Ended,
+        Self::Register,
     ];
 
     /// What a letter's name ends with.
@@ -54,6 +57,7 @@ impl Kind {
             Self::Heartbeat => "heartbeat",
             Self::Cancel => "cancel",
             Self::Ended => "ended",
+            Self::Register => "register",
         }
     }
 
@@ -72,6 +76,7 @@ impl Kind {
             Self::Heartbeat => Heartbeat::BYTES_MAX,
             Self::Cancel => Cancel::BYTES_MAX,
             Self::Ended => JobEnded::BYTES_MAX,
+            Self::Register => RegisterNotice::BYTES_MAX,
         }
     }
 }
@@ -123,6 +128,7 @@ pub enum AnyLetter {
     Heartbeat(Heartbeat),
     Cancel(Cancel),
     Ended(JobEnded),
+    Register(RegisterNotice),
 }
 
 impl AnyLetter {
@@ -136,6 +142,7 @@ impl AnyLetter {
             Kind::Heartbeat => Self::Heartbeat(open(bytes, signer)?),
             Kind::Cancel => Self::Cancel(open(bytes, signer)?),
             Kind::Ended => Self::Ended(open(bytes, signer)?),
+            Kind::Register => Self::Register(open(bytes, signer)?),
         })
     }
 
@@ -149,6 +156,7 @@ impl AnyLetter {
             Self::Heartbeat(_) => Kind::Heartbeat,
             Self::Cancel(_) => Kind::Cancel,
             Self::Ended(_) => Kind::Ended,
+            Self::Register(_) => Kind::Register,
         }
     }
 
@@ -162,6 +170,7 @@ impl AnyLetter {
             Self::Heartbeat(letter) => letter.stamp(),
             Self::Cancel(letter) => letter.stamp(),
             Self::Ended(letter) => letter.stamp(),
+            Self::Register(letter) => letter.stamp(),
         }
     }
 
@@ -174,7 +183,8 @@ impl AnyLetter {
             | Self::Receipt(_)
             | Self::Heartbeat(_)
             | Self::Cancel(_)
-            | Self::Ended(_) => None,
+            | Self::Ended(_)
+            | Self::Register(_) => None,
         }
     }
 }
