@@ -1,6 +1,8 @@
 //! The commands, one file each.
 
+pub(crate) mod area;
 pub(crate) mod audit;
+pub(crate) mod bundle;
 mod chosen;
 pub(crate) mod control;
 pub(crate) mod demo;

@@ -270,7 +270,7 @@ impl<'a> Packing<'a> {
             self.buffer.clear();
             let read = (&mut file)
                 .take(SEGMENT_MAX as u64)
-                .read_to_end(&mut *self.buffer)
+                .read_to_end(&mut self.buffer)
                 .map_err(failed)?;
             if read == 0 {
                 break;
