@@ -57,6 +57,12 @@ enum Command {
     /// Make and show this client's keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Pack a job for somebody who may read it; check, open and compare such bundles
+    #[command(subcommand)]
+    Bundle(commands::bundle::BundleCommand),
+    /// Remove sealed objects that nothing refers to
+    #[command(subcommand)]
+    Area(commands::area::AreaCommand),
     /// Make, connect and serve a site
     #[command(subcommand)]
     Site(commands::site::SiteCommand),
@@ -109,6 +115,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Audit(command) => done(commands::audit::run(command)),
         Command::View(command) => commands::view::run(command),
         Command::Job(command) => done(commands::job::run(command)),
+        Command::Bundle(command) => done(commands::bundle::run(command)),
+        Command::Area(command) => done(commands::area::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
         Command::Node(command) => commands::node::run(command),
         Command::Site(command) => commands::site::run(command),

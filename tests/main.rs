@@ -45,6 +45,8 @@ mod frames;
 mod golden;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/kills.rs"]
 mod kills;
 #[path = "e2e/lacking.rs"]

@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
+pub(crate) mod area;
 pub(crate) mod audit;
 pub(crate) mod bench;
+pub(crate) mod bundle;
 mod chosen;
 pub(crate) mod control;
 pub(crate) mod demo;
