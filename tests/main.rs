@@ -35,6 +35,8 @@ mod farm_darkness;
 mod faults;
 #[path = "e2e/frames.rs"]
 mod frames;
+#[path = "e2e/hotfolders.rs"]
+mod hotfolders;
 #[path = "e2e/isolation.rs"]
 mod isolation;
 #[path = "e2e/kills.rs"]

@@ -106,7 +106,8 @@ impl Home {
             books: &self.books,
             peer: &peer(from),
             now: NOW,
-            going: BTreeSet::new(),
+            going: BTreeMap::new(),
+            seen: None,
             receipts: Vec::new(),
         };
         let letter = AnyLetter::Result(letter.clone());
@@ -125,7 +126,8 @@ impl Home {
             books: &self.books,
             peer: &peer(from),
             now: NOW,
-            going: BTreeSet::new(),
+            going: BTreeMap::new(),
+            seen: None,
             receipts: Vec::new(),
         };
         let letter = AnyLetter::Ended(letter);
