@@ -10,6 +10,8 @@
 
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/person.rs"]
+mod person;
 
 #[path = "e2e/architecture.rs"]
 mod architecture;
@@ -17,6 +19,8 @@ mod architecture;
 mod attacks;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/bundles.rs"]
 mod bundles;
 #[path = "e2e/carriage.rs"]
@@ -35,6 +39,8 @@ mod farm_darkness;
 mod faults;
 #[path = "e2e/frames.rs"]
 mod frames;
+#[path = "e2e/golden/mod.rs"]
+mod golden;
 #[path = "e2e/hotfolders.rs"]
 mod hotfolders;
 #[path = "e2e/isolation.rs"]

@@ -144,8 +144,8 @@ impl Sealing<'_> {
         let is_new = inside_new || !node.is_from(&path);
         if is_new || node.dirty || self.moved.contains(&ino) {
             let kind = self.kind(ino, &path, is_new)?;
-            let entry = entry(self.tree, ino, path.clone(), kind)?;
-            self.outputs.entries.push(entry);
+            let entry = kind.map(|kind| entry(self.tree, ino, path.clone(), kind));
+            self.outputs.entries.extend(entry.transpose()?);
         }
         if let Kind::Directory(children) = &node.kind {
             for (name, child) in children {
@@ -155,16 +155,19 @@ impl Sealing<'_> {
         Ok(())
     }
 
-    fn kind(&mut self, ino: Ino, path: &[u8], is_new: bool) -> Result<EntryKind, Error> {
+    /// What a manifest says a node is; nothing of one that is not sealed.
+    fn kind(&mut self, ino: Ino, path: &[u8], is_new: bool) -> Result<Option<EntryKind>, Error> {
         if let Some(first) = self.linked.get(&ino) {
-            return Ok(EntryKind::Link { to: first.clone() });
+            return Ok(Some(EntryKind::Link { to: first.clone() }));
         }
-        Ok(match &self.tree.node(ino)?.kind {
+        Ok(Some(match &self.tree.node(ino)?.kind {
             // An opaque directory hides whatever the lower layers have at its place.
             Kind::Directory(_) => EntryKind::Directory { opaque: is_new },
+            // With several names it becomes several links: a manifest knows hard links to files only.
             Kind::Symlink(target) => EntryKind::Symlink {
                 target: target.clone(),
             },
+            Kind::Special(_) => return Ok(None),
             Kind::File(content) => {
                 self.linked.insert(ino, path.to_vec());
                 self.outputs.files += 1;
@@ -174,7 +177,7 @@ impl Sealing<'_> {
                     segments: self.segments(content)?,
                 }
             }
-        })
+        }))
     }
 
     fn segments(&mut self, content: &Content) -> Result<Vec<SegmentRef>, Error> {
@@ -201,6 +204,12 @@ impl Sealing<'_> {
             .collect()
     }
 
+    /// True if there is something that outlives the session.
+    fn is_sealed(&self, path: &[u8]) -> bool {
+        let node = self.tree.resolve(path).and_then(|ino| self.tree.node(ino));
+        node.is_ok_and(|node| !node.is_special())
+    }
+
     /// What the lower layers have and the session does not have any more. What is below something gone or replaced is gone with it.
     fn whiteouts(&mut self) {
         let mut hidden: BTreeSet<&[u8]> = BTreeSet::new();
@@ -216,7 +225,7 @@ impl Sealing<'_> {
             }
             if replaced.contains(&**path) {
                 hidden.insert(path);
-            } else if self.tree.resolve(path).is_err() {
+            } else if !self.is_sealed(path) {
                 hidden.insert(path);
                 gone.push(path.to_vec());
             }
@@ -282,7 +291,7 @@ fn entry(tree: &Tree, ino: Ino, path: Vec<u8>, kind: EntryKind) -> Answer<Entry>
     Ok(Entry {
         path,
         kind,
-        mode: node.mode,
+        mode: node.sealed_mode(),
         mtime_ns: node.mtime,
         xattrs,
     })

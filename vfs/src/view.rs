@@ -52,6 +52,16 @@ pub type Clock = fn() -> u64;
 pub(crate) struct Caller {
     /// Process id on the host; 0 for the kernel's own write-back.
     pub(crate) pid: u32,
+    /// User and group, as numbers of the namespace that mounted the view.
+    pub(crate) ids: (u32, u32),
+}
+
+impl Caller {
+    /// The kernel, for nobody in particular.
+    pub(crate) const KERNEL: Self = Self {
+        pid: 0,
+        ids: (0, 0),
+    };
 }
 
 /// What one session sees at one central path.
@@ -62,6 +72,8 @@ pub struct View {
     writable: bool,
     /// User and group that every node belongs to, as numbers of the namespace that mounted the view.
     pub(crate) owner: (u32, u32),
+    /// True if each node has an owner of its own: see [`View::for_many_users`].
+    pub(crate) many: bool,
     tree: RwLock<Tree>,
     /// Every path that the lower layers show.
     lower: Lower,
@@ -139,6 +151,7 @@ impl View {
             judge: setup.judge,
             writable: setup.writable,
             owner: setup.owner,
+            many: false,
             tree: RwLock::new(tree),
             lower,
             store,
@@ -148,6 +161,14 @@ impl View {
             next_handle: AtomicU64::new(1),
             listed: Arc::default(),
         })
+    }
+
+    /// The view for a privileged mounter that lets several users in: a node belongs to who made it, owners can be changed, and device
+    /// nodes can be made, as far as the kernel allows it to whom. Owners are not sealed. A session's view is never one: there is one user.
+    #[must_use]
+    pub fn for_many_users(mut self) -> Self {
+        self.many = true;
+        self
     }
 
     /// Where it is mounted.
@@ -366,7 +387,7 @@ impl View {
         };
         for number in numbers {
             // A record that is lost has spoiled the attempt already.
-            let _ = self.close(Caller { pid: 0 }, number);
+            let _ = self.close(Caller::KERNEL, number);
         }
     }
 }

@@ -84,6 +84,7 @@ impl View {
             Kind::File(content) => Ok(content.clone()),
             Kind::Directory(_) => Err(Errno::EISDIR),
             Kind::Symlink(_) => Err(Errno::ELOOP),
+            Kind::Special(_) => Err(Errno::ENXIO),
         }
     }
 
