@@ -68,6 +68,9 @@ enum Command {
     Site(commands::site::SiteCommand),
     /// Serve a site: short for `site serve`
     Serve(commands::site::ServeArgs),
+    /// See to the hot folders between this site and others
+    #[command(subcommand)]
+    Hotfolder(commands::hotfolder::HotfolderCommand),
     /// Be a render server of a site, and see to a site's render servers
     #[command(subcommand)]
     Node(commands::node::NodeCommand),
@@ -121,6 +124,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Node(command) => commands::node::run(command),
         Command::Site(command) => commands::site::run(command),
         Command::Serve(arguments) => done(commands::site::serve(&arguments)),
+        Command::Hotfolder(command) => done(commands::hotfolder::run(command)),
         Command::Queue(command) => done(commands::queue::run(command)),
         Command::Slot(command) => done(commands::slot::run(command)),
         Command::Bench(command) => done(commands::bench::run(command)),

@@ -43,6 +43,8 @@ mod faults;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/hotfolders.rs"]
+mod hotfolders;
 #[path = "e2e/isolation.rs"]
 mod isolation;
 #[path = "e2e/keys.rs"]

@@ -9,6 +9,7 @@ pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod follow;
+pub(crate) mod hotfolder;
 pub(crate) mod job;
 pub(crate) mod key;
 pub(crate) mod node;

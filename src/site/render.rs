@@ -222,11 +222,10 @@ impl Site {
         let Voice::Warden(warden) = &self.voice else {
             return Ok(());
         };
-        let first = self.links[index].peer.supplied(&self.state);
-        let advance = if first.exists() {
-            0
-        } else {
+        let advance = if self.links[index].peer.is_to_be_supplied(&self.state) {
             self.config.prekeys
+        } else {
+            0
         };
         let wanted = advance.saturating_add(replaced).min(PREKEYS_MAX as u64);
         if wanted == 0 {
@@ -238,6 +237,9 @@ impl Site {
         let letter = |stamp| PrekeyBatch { stamp, prekeys };
         let times = (now, now + LETTER_LIFE);
         self.links[index].post(&self.books, &self.voice, times, letter)?;
-        jobs::write_private(&first, b"")
+        if advance > 0 {
+            self.links[index].peer.now_supplied(&self.state)?;
+        }
+        Ok(())
     }
 }

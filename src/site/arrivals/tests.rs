@@ -106,7 +106,8 @@ impl Home {
             books: &self.books,
             peer: &peer(from),
             now: NOW,
-            going: BTreeSet::new(),
+            going: BTreeMap::new(),
+            seen: None,
             receipts: Vec::new(),
             own: None,
         };
@@ -126,7 +127,8 @@ impl Home {
             books: &self.books,
             peer: &peer(from),
             now: NOW,
-            going: BTreeSet::new(),
+            going: BTreeMap::new(),
+            seen: None,
             receipts: Vec::new(),
             own: None,
         };

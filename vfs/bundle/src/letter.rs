@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, JobEnded, PrekeyBatch,
-    Receipt, RegisterNotice, ResultNotice, Stamp, open, signed::HEAD,
+    Receipt, RegisterNotice, ResultNotice, Stamp, open, seal, signed::HEAD,
 };
 
 /// What a letter is about.
@@ -64,6 +64,12 @@ impl Kind {
     /// True if the reader owes a receipt. A receipt for a receipt would never end, and nobody waits for a heartbeat's.
     pub const fn is_answered(self) -> bool {
         !matches!(self, Self::Receipt | Self::Heartbeat)
+    }
+
+    /// True if a letter of this kind is kept when it is refused or not answered: nothing else tells what it tells. An announcement is not:
+    /// its job fails, and may be handed in again.
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::Result | Self::Ended | Self::Prekeys)
     }
 
     /// The most bytes that a signed letter of this kind has.
@@ -174,6 +180,25 @@ impl AnyLetter {
         }
     }
 
+    /// Signs the same under another stamp; see [`crate::seal`].
+    pub(crate) fn seal_again(
+        mut self,
+        stamp: Stamp,
+        signer: &VerifyKey,
+        sign: impl FnOnce(&str, &[u8]) -> [u8; 64],
+    ) -> Result<Vec<u8>, Error> {
+        match &mut self {
+            Self::Job(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Result(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Prekeys(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Receipt(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Heartbeat(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Cancel(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Ended(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Register(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+        }
+    }
+
     /// The blobs that it brings.
     pub fn load(&self) -> Option<&Load> {
         match self {
@@ -187,6 +212,17 @@ impl AnyLetter {
             | Self::Register(_) => None,
         }
     }
+}
+
+fn restamped<T: Letter>(
+    letter: &mut T,
+    of: impl FnOnce(&mut T) -> &mut Stamp,
+    stamp: Stamp,
+    signer: &VerifyKey,
+    sign: impl FnOnce(&str, &[u8]) -> [u8; 64],
+) -> Result<Vec<u8>, Error> {
+    *of(letter) = stamp;
+    seal(letter, signer, sign)
 }
 
 /// The error of a document that says what it may not, if it does.

@@ -44,7 +44,7 @@ pub use list::{BLOB_MAX, BLOBS_MAX, BlobList, LIST_BYTES_MAX, ListError};
 pub use medium::{Blob, Entry, Medium, MediumError, Reason, What};
 pub use name::{EntryName, ReadyName};
 pub use objects::{Areas, Objects};
-pub use outbox::{Collected, Item, Journal, Numbers, Outbox, OutboxError, Posted, Pushed};
+pub use outbox::{Collected, Held, Item, Journal, Numbers, Outbox, OutboxError, Posted, Pushed};
 pub use packed::{PACKED_MAX, Packed, PackedResult};
 pub use prekey::Prekey;
 pub use prekeys::{PREKEYS_MAX, PrekeyBatch};
