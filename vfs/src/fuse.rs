@@ -31,8 +31,9 @@ use crate::{
 /// How long the kernel may keep what it was told: until it changes it itself.
 const KEEP: Duration = Duration::from_secs(86_400);
 
-/// The largest request: what `fs.fuse.max_pages_limit` allows by default since Linux 6.13 (256 pages).
-const REQUEST_MAX: u32 = 1 << 20;
+/// The largest request, half of what the kernel allows: what each event loop copies and encrypts then stays in its processor's own cache,
+/// and read-ahead has several under way.
+const REQUEST_MAX: u32 = 1 << 19;
 
 /// Requests that may be in flight in the background; the kernel's 12 starve read-ahead.
 const BACKGROUND: u16 = 64;
