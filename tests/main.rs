@@ -43,14 +43,22 @@ mod faults;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/hotfolders.rs"]
+mod hotfolders;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/kills.rs"]
 mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
 #[path = "e2e/node.rs"]
 mod node;
+#[path = "e2e/policies.rs"]
+mod policies;
+#[path = "e2e/programs.rs"]
+mod programs;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/refused.rs"]
