@@ -10,13 +10,19 @@
 
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/person.rs"]
+mod person;
 
 #[path = "e2e/architecture.rs"]
 mod architecture;
 #[path = "e2e/attacks.rs"]
 mod attacks;
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/bundles.rs"]
 mod bundles;
 #[path = "e2e/carriage.rs"]

@@ -2,6 +2,7 @@
 
 pub(crate) mod area;
 pub(crate) mod audit;
+pub(crate) mod bench;
 pub(crate) mod bundle;
 mod chosen;
 pub(crate) mod control;

@@ -384,7 +384,7 @@ fn what_another_put_a_moment_ago_is_there_for_good_when_it_is_put_again() {
         acts.extend(kept.into_iter().filter(unsynced));
         drop(acts);
         let other = self::area(root, recorder, "area");
-        let mut batch = other.batch();
+        let batch = other.batch();
         for (number, bytes) in goods.iter().enumerate() {
             if number % 2 == 0 {
                 other.put(id(bytes), bytes).unwrap();
@@ -405,7 +405,7 @@ fn a_batch_is_named_when_it_is_whole_and_survives_when_it_is_settled() {
     let story = |root: &Path, recorder: &Arc<Recorder>| {
         let area = area(root, recorder, "area");
         recorder.sync_directory(root).unwrap();
-        let mut batch = area.batch();
+        let batch = area.batch();
         for bytes in goods.iter().chain(&goods) {
             batch.put(id(bytes), bytes).unwrap();
         }
@@ -422,7 +422,7 @@ fn a_batch_that_is_dropped_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let area = Area::open(directory.path()).unwrap();
     let goods = goods();
-    let mut batch = area.batch();
+    let batch = area.batch();
     for bytes in &goods {
         batch.put(id(bytes), bytes).unwrap();
     }

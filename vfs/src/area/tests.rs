@@ -148,7 +148,7 @@ fn a_collection_takes_what_nobody_refers_to_and_is_old() {
     File::create(fan.join(".1-3")).unwrap();
     assert_eq!(area.claim(id(b"claimed")).unwrap(), Some(7));
     assert_eq!(area.claim(id(b"nowhere")).unwrap(), None);
-    let mut batch = area.batch();
+    let batch = area.batch();
     batch.put(id(b"put again"), b"put again").unwrap();
     batch.settle().unwrap();
     let needed = HashSet::from([id(b"needed")]);
@@ -185,7 +185,7 @@ fn what_is_put_while_others_are_removed_is_there() {
             scope.spawn(move || match round % 3 {
                 0 => area.put(id(bytes), bytes).unwrap(),
                 1 => {
-                    let mut batch = area.batch();
+                    let batch = area.batch();
                     batch.put(id(bytes), bytes).unwrap();
                     batch.settle().unwrap();
                 }

@@ -140,6 +140,11 @@ impl View {
         let now = self.now();
         let mut tree = self.tree_mut();
         let node = tree.node_mut(ino)?;
+        // The kernel leaves this to us. What a privileged mounter cuts keeps its bits (CAP_FSETID).
+        let cut = set.size.is_some() && !self.many;
+        if cut || set.owner != (None, None) {
+            node.shed_privileges();
+        }
         if let Some(mode) = set.mode {
             node.set_mode(mode);
         }
