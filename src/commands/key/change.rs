@@ -71,6 +71,9 @@ pub(super) fn rotate(arguments: &RotateArgs) -> Result<(), Failure> {
         "who signs is the same, so no site has to enroll anything. Unchanged files will be sealed and sent once more, since \
          equal files are found by a new secret",
     );
+    say(
+        "bundles that were packed before open with the old key only: pack anew what you want to open",
+    );
     say(format!(
         "keep a new copy of {}; copies of the old one open nothing that is here, but everything that was copied from here before",
         state.identity().display()
@@ -104,7 +107,7 @@ fn erase_job(arguments: &EraseArgs, state: &State, job: JobId) -> Result<(), Fai
     }
     let entries = Books::open(state)?.jobs()?;
     let of_job: Vec<_> = entries.iter().filter(|entry| entry.id() == job).collect();
-    require_over(&of_job)?;
+    require_over(state, &of_job)?;
     let plain = format!("everything of {job} will be unreadable for ever, to you as well");
     confirm(arguments.yes, &plain, &job.to_string())?;
     let _alone = KeysLock::alone(state)?;
@@ -121,7 +124,7 @@ fn erase_client(arguments: &EraseArgs, state: &State) -> Result<(), Failure> {
     let entries = Books::open(state)?.jobs()?;
     let own: Vec<_> = key_files(state)?.into_iter().map(|(job, _)| job).collect();
     let of_own: Vec<_> = (entries.iter().filter(|entry| own.contains(&entry.id()))).collect();
-    require_over(&of_own)?;
+    require_over(state, &of_own)?;
     let secret = jobs::client_secret(state, &SystemRandom::new())?;
     let alias = jobs::alias(&secret.sign.public())?;
     let plain = format!(
@@ -144,15 +147,16 @@ fn erase_client(arguments: &EraseArgs, state: &State) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A job that is not over has its key elsewhere, where it is in use.
-fn require_over(entries: &[&JobEntry]) -> Result<(), Failure> {
-    let over = |state: JobState| {
-        matches!(
-            state,
-            JobState::Delivered | JobState::Failed | JobState::Canceled
-        )
+/// A job that is not over has its key elsewhere, where it is in use; and one of a queue that succeeded has results that are not at home.
+fn require_over(state: &State, entries: &[&JobEntry]) -> Result<(), Failure> {
+    let queued = |job: JobId| state.root().join("jobs").join(job.to_string()).join("list");
+    let over = |entry: &JobEntry| match entry.state {
+        JobState::Delivered | JobState::Failed | JobState::Canceled => true,
+        // Whoever runs one command takes its results home at once.
+        JobState::Succeeded => !queued(entry.id()).exists(),
+        _ => false,
     };
-    match entries.iter().find(|entry| !over(entry.state)) {
+    match entries.iter().find(|entry| !over(entry)) {
         None => Ok(()),
         Some(entry) => Err(Failure::new(
             Kind::User,
@@ -189,9 +193,7 @@ fn remains(state: &State) {
         "what is left: sealed objects, until `safelight area collect` removes those that no other job shares;",
     );
     say("  a file that another job has too can be read through that job;");
-    say(
-        "  bundles that were packed for readers, and backups of this host's state, open as before;",
-    );
+    say("  bundles that were packed before, and backups of this host's state, open as before;");
     say(format!(
         "  the disk below {} may keep old blocks until they are written over",
         state.root().display()
