@@ -33,6 +33,8 @@ mod carrier;
 mod client;
 #[path = "e2e/commands.rs"]
 mod commands;
+#[path = "e2e/complete.rs"]
+mod complete;
 #[path = "e2e/darkness.rs"]
 mod darkness;
 #[path = "e2e/farm_darkness.rs"]

@@ -212,16 +212,11 @@ impl Standing {
     /// Renders the scene; answers how long it took.
     fn frame(&self) -> Result<f64, Failure> {
         let began = Instant::now();
+        let mut output = std::ffi::OsString::from("+O");
+        output.push(self.at.with_extension("png"));
         let ended = Command::new("povray")
-            .args([
-                "+Iscene.pov",
-                "+O/dev/null",
-                "+FN",
-                "+W240",
-                "+H180",
-                "-D",
-                "+A0.1",
-            ])
+            .args(["+Iscene.pov", "+FN", "+W240", "+H180", "-D", "+A0.1"])
+            .arg(output)
             .current_dir(&self.at)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
