@@ -47,6 +47,8 @@ mod kills;
 mod lacking;
 #[path = "e2e/node.rs"]
 mod node;
+#[path = "e2e/posix.rs"]
+mod posix;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/refused.rs"]
