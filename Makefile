@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 python3-venv util-linux iproute2
 # What must not be skipped where we install everything ourselves.
-export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python-packages,pjdfstest,fsx
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx
 # What the independent reader of our format needs; in an environment of its own, since Debian has no blake3.
 PYTHON := $${CARGO_TARGET_DIR:-target}/python
 PYTHON_PACKAGES := cryptography==50.0.2 blake3==1.0.11
@@ -60,6 +60,7 @@ BENCH_PACKAGES := gocryptfs securefs
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: build
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench launch
 
 clean:
 	cargo clean

@@ -57,11 +57,20 @@ enum Command {
     /// Make and show this client's keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Pack a job for somebody who may read it; check, open and compare such bundles
+    #[command(subcommand)]
+    Bundle(commands::bundle::BundleCommand),
+    /// Remove sealed objects that nothing refers to
+    #[command(subcommand)]
+    Area(commands::area::AreaCommand),
     /// Make, connect and serve a site
     #[command(subcommand)]
     Site(commands::site::SiteCommand),
     /// Serve a site: short for `site serve`
     Serve(commands::site::ServeArgs),
+    /// See to the hot folders between this site and others
+    #[command(subcommand)]
+    Hotfolder(commands::hotfolder::HotfolderCommand),
     /// Be a render server of a site, and see to a site's render servers
     #[command(subcommand)]
     Node(commands::node::NodeCommand),
@@ -80,6 +89,9 @@ enum Command {
     /// See how Safelight behaves on a host that lacks a kernel feature
     #[command(name = "__without", hide = true)]
     Without(commands::doctor::WithoutArgs),
+    /// See what one wall of a session refuses on its own
+    #[command(name = "__behind", hide = true)]
+    Behind(commands::doctor::BehindArgs),
     #[command(name = "__probe", hide = true)]
     Probe { name: String },
     #[command(name = "__agent", hide = true)]
@@ -104,17 +116,21 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(arguments) => done(commands::doctor::run(arguments)),
         Command::Policy(command) => done(commands::policy::run(command)),
         Command::Audit(command) => done(commands::audit::run(command)),
-        Command::View(command) => done(commands::view::run(command)),
+        Command::View(command) => commands::view::run(command),
         Command::Job(command) => done(commands::job::run(command)),
+        Command::Bundle(command) => done(commands::bundle::run(command)),
+        Command::Area(command) => done(commands::area::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
         Command::Node(command) => commands::node::run(command),
         Command::Site(command) => commands::site::run(command),
         Command::Serve(arguments) => done(commands::site::serve(&arguments)),
+        Command::Hotfolder(command) => done(commands::hotfolder::run(command)),
         Command::Queue(command) => done(commands::queue::run(command)),
         Command::Slot(command) => done(commands::slot::run(command)),
         Command::Bench(command) => done(commands::bench::run(command)),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
+        Command::Behind(arguments) => done(commands::doctor::behind(&arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
         Command::Agent(arguments) => run::agent(&arguments),
         Command::Home(arguments) => run::home(&arguments),

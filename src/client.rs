@@ -10,6 +10,7 @@ mod notify;
 mod packing;
 pub(crate) mod process;
 mod protocol;
+pub(crate) mod rotation;
 mod sealing;
 mod serve;
 pub(crate) mod submit;

@@ -10,11 +10,15 @@
 
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/person.rs"]
+mod person;
 
 #[path = "e2e/architecture.rs"]
 mod architecture;
 #[path = "e2e/attacks.rs"]
 mod attacks;
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/bench.rs"]
@@ -39,16 +43,24 @@ mod faults;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/hotfolders.rs"]
+mod hotfolders;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/kills.rs"]
 mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
 #[path = "e2e/node.rs"]
 mod node;
+#[path = "e2e/policies.rs"]
+mod policies;
 #[path = "e2e/posix.rs"]
 mod posix;
+#[path = "e2e/programs.rs"]
+mod programs;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/refused.rs"]

@@ -18,7 +18,9 @@ use safelight_policies::{
     why_never,
 };
 
-const SHIPPED: [&str; 4] = ["base", "blender", "generic", "povray"];
+const SHIPPED: [&str; 7] = [
+    "base", "blender", "ffmpeg", "generic", "povray", "python", "strict",
+];
 
 fn name(text: &str) -> PolicyName {
     PolicyName::new(text).unwrap()
@@ -76,7 +78,7 @@ mod profiles {
         let catalogue = Catalogue::shipped().unwrap();
         let names: Vec<_> = catalogue.list().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names, SHIPPED);
-        for text in ["generic", "povray", "blender"] {
+        for text in SHIPPED.iter().filter(|name| **name != "base") {
             assert_eq!(shipped(text).warnings(), [], "{text}");
         }
         assert_eq!(shipped("base").warnings().len(), 1);
@@ -150,7 +152,7 @@ mod profiles {
         for policy in SHIPPED {
             let grant = shipped(policy).admit(&Request::default()).unwrap();
             let allow = &grant.terms().seccomp.allow;
-            assert!(allow.is_sorted() && allow.len() > 200, "{policy}");
+            assert!(allow.is_sorted() && allow.len() > 150, "{policy}");
             for call in refused {
                 assert!(why_never(call).is_some(), "{call}");
             }
@@ -170,6 +172,7 @@ mod profiles {
             let terms = grant.terms();
             for feature in Feature::ALL {
                 let expected = match feature {
+                    Feature::CgroupKill if policy == "strict" => Requirement::Require,
                     Feature::CgroupKill | Feature::CgroupLimits => Requirement::BestEffort,
                     _ => Requirement::Require,
                 };
@@ -306,7 +309,7 @@ mod parsing {
             ),
             (
                 "extends = [\"bse\"]",
-                "own.toml:4: there is no policy named bse to extend; there are: base, blender, generic, own, povray",
+                "own.toml:4: there is no policy named bse to extend; there are: base, blender, ffmpeg, generic, own, povray, python, strict",
             ),
             (
                 "[seccomp]\nbase = \"renderer-v9\"",
@@ -354,7 +357,7 @@ mod parsing {
         assert!(add(&mut catalogue, &" ".repeat(262_145)).contains("is too long (at most 262144)"));
         assert_eq!(
             catalogue.resolve(&name("nope")).unwrap_err().to_string(),
-            "there is no policy named nope; there are: base, blender, generic, povray"
+            "there is no policy named nope; there are: base, blender, ffmpeg, generic, povray, python, strict"
         );
     }
 
@@ -467,12 +470,12 @@ mod resolving {
     fn allowances_unite_and_denials_stay() {
         let catalogue = catalogue(&[
             (
-                "strict",
+                "tight",
                 "extends = [\"generic\"]\n[[central.deny]]\nglob = \"secret/**\"\nreason = \"x\"\n[[seccomp.deny]]\ncalls = [\"link\"]\nreason = \"x\"",
             ),
             (
                 "wide",
-                "extends = [\"strict\"]\n[[central.read]]\nglob = \"secret/**\"\nreason = \"x\"\n[[seccomp.allow]]\ncalls = [\"link\", \"mbind\"]\nreason = \"x\"",
+                "extends = [\"tight\"]\n[[central.read]]\nglob = \"secret/**\"\nreason = \"x\"\n[[seccomp.allow]]\ncalls = [\"link\", \"mbind\"]\nreason = \"x\"",
             ),
         ]);
         let policy = catalogue.resolve(&name("wide")).unwrap();
@@ -480,7 +483,7 @@ mod resolving {
         assert_eq!(
             judge.decide(b"secret/x", Want::Read),
             Decision::Deny {
-                rule: "strict.toml:6: deny \"secret/**\"".to_owned()
+                rule: "tight.toml:6: deny \"secret/**\"".to_owned()
             }
         );
         let grant = policy.admit(&Request::default()).unwrap();

@@ -22,7 +22,6 @@ pub(crate) enum Goal {
     /// At least so many times as good as the best of these contenders.
     Times(f64, &'static [&'static str]),
     /// Our own median is at least this.
-    #[allow(dead_code, reason = "for benches whose goal is a rate of their own")]
     AtLeast(f64),
     /// Our own median is at most this.
     AtMost(f64),

@@ -84,7 +84,7 @@ pub(super) fn list(
     objects.sort_unstable();
     objects.dedup();
     let blob = |id: ObjectId| {
-        let len = store.area().len(id).or_fail(Kind::Environment)?;
+        let len = store.area().claim(id).or_fail(Kind::Environment)?;
         let len = len.and_then(|len| u32::try_from(len).ok()).ok_or_else(|| {
             Failure::new(
                 Kind::Environment,

@@ -86,7 +86,7 @@ impl std::str::FromStr for Central {
 }
 
 /// Seconds, or a number with `s`, `m`, `h` or `d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, text.as_bytes()[text.len() - 1]),
         None => (text, b's'),

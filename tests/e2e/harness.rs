@@ -65,9 +65,10 @@ fn has(need: &str) -> bool {
         "userns" => succeeds("unshare", &["--user", "true"]),
         // The kernel's answer is behind a system call; the program's own diagnosis asks it.
         "landlock" => doctor_says("landlock"),
-        "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip" => {
-            installed(need).is_some()
-        }
+        // Debian's own Python is what a session sees.
+        "numpy" => succeeds("/usr/bin/python3", &["-c", "import numpy"]),
+        "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip"
+        | "ffmpeg" | "convert" | "git" | "gcc" => installed(need).is_some(),
         "pjdfstest" | "fsx" => suite(need).is_some(),
         "python-packages" => succeeds(
             &python().to_string_lossy(),

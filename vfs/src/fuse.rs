@@ -1,9 +1,8 @@
 //! The FUSE adapter: requests in, answers out, nothing decided here. The only module that imports `fuser`.
 //!
 //! What we avoid in `fuser` 0.18, and why: its mount code (we get a mounted descriptor from the launcher), `SETXATTR_EXT` (the first
-//! setxattr panics the thread), `HANDLE_KILLPRIV_V2` (set-user-id would survive a write; without it the kernel takes it away), `ALLOW_IDMAP` (refuses nearly
-//! everything), and `ENOSYS` for flush, fsync and fsyncdir, which the kernel would remember as eternal success. A panic in a callback
-//! answers `EIO` and spoils the attempt; it never wedges the mount.
+//! setxattr panics the thread), `ALLOW_IDMAP` (refuses nearly everything), and `ENOSYS` for fsync and fsyncdir, which the kernel would
+//! remember as eternal success. A panic in a callback answers `EIO` and spoils the attempt; it never wedges the mount.
 //!
 //! One mount has one view and one kernel that changes it, so the kernel may keep names and attributes for as long as it likes.
 
@@ -33,8 +32,9 @@ use crate::{
 /// How long the kernel may keep what it was told: until it changes it itself.
 const KEEP: Duration = Duration::from_secs(86_400);
 
-/// The largest request: what `fs.fuse.max_pages_limit` allows by default since Linux 6.13 (256 pages).
-const REQUEST_MAX: u32 = 1 << 20;
+/// The largest request, half of what the kernel allows: what each event loop copies and encrypts then stays in its processor's own cache,
+/// and read-ahead has several under way.
+const REQUEST_MAX: u32 = 1 << 19;
 
 /// Requests that may be in flight in the background; the kernel's 12 starve read-ahead.
 const BACKGROUND: u16 = 64;
@@ -120,9 +120,18 @@ impl Adapter {
 
     fn entry(&self, outcome: Answer<Attributes>, reply: ReplyEntry) {
         match outcome {
-            Ok(of) => reply.entry(&KEEP, &self.attributes(&of), Generation(0)),
+            Ok(of) => reply.entry(&lifetime(&of), &self.attributes(&of), Generation(0)),
             Err(errno) => reply.error(code(errno)),
         }
+    }
+}
+
+/// How long the kernel may keep attributes. A write takes set-user-id and set-group-id away on our side (`HANDLE_KILLPRIV_V2`), and the
+/// kernel does not look again by itself: so it asks each time while there is one.
+fn lifetime(of: &Attributes) -> Duration {
+    match of.mode & (libc::S_ISUID | libc::S_ISGID) {
+        0 => KEEP,
+        _ => Duration::ZERO,
     }
 }
 
@@ -141,6 +150,8 @@ fn negotiate(config: &mut KernelConfig) -> std::io::Result<()> {
         InitFlags::FUSE_EXPLICIT_INVAL_DATA,
         InitFlags::FUSE_ASYNC_DIO,
         InitFlags::FUSE_ABORT_ERROR,
+        // Or it asks for a file's capabilities at each write.
+        InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     ];
     for flag in wanted {
         // A kernel that lacks one is slower, not less safe.

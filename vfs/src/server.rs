@@ -185,6 +185,8 @@ fn story(
     ));
     let mut serving =
         Serving::prepare(&order, &layers, area, &attempt, log.clone(), random, clock)?;
+    // The views have what they show; a manifest of a million files takes as much again.
+    drop(layers);
     parent.send(&FromView::Ready)?;
 
     let launcher = Channel::from(launcher);

@@ -6,6 +6,7 @@
 //! put something else in its place in between.
 
 mod attributes;
+mod callers;
 mod files;
 #[cfg(test)]
 mod model;
@@ -31,6 +32,7 @@ use safelight_policies::{
 };
 use safelight_seal::manifest::Entry;
 
+use self::callers::Callers;
 pub(crate) use self::{
     attributes::{Attributes, Now, SetAttributes, What},
     files::{Access as OpenMode, Handle},
@@ -86,6 +88,7 @@ pub struct View {
     fault: AtomicI32,
     /// Bytes of names that open directories hold.
     listed: Arc<AtomicU64>,
+    callers: Callers,
 }
 
 /// The most files and directories that may be open at a time: each remembers its path in this process's memory.
@@ -163,6 +166,7 @@ impl View {
             next_handle: AtomicU64::new(1),
             fault: AtomicI32::new(0),
             listed: Arc::default(),
+            callers: Callers::default(),
         })
     }
 
@@ -266,7 +270,7 @@ impl View {
         let access = Access {
             at: (self.clock)(),
             pid: caller.pid,
-            comm: comm(caller.pid),
+            comm: self.callers.name(caller.pid),
             op,
             path: self.full(path),
             to: to.map(|to| self.full(to)),
@@ -413,13 +417,4 @@ impl View {
             let _ = self.close(Caller::KERNEL, number);
         }
     }
-}
-
-/// What a process calls itself; empty if it is gone. It is evidence for a reader, never the ground of a decision.
-fn comm(pid: u32) -> String {
-    if pid == 0 {
-        return String::new();
-    }
-    let text = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned()
 }

@@ -4,8 +4,11 @@
 //! warden, since it made the key; the agent; and the launcher, since it mounts the view where the other contenders can be compared with it.
 
 use std::{
-    fs::File,
-    os::fd::{AsFd, OwnedFd},
+    fs::{self, File},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -170,6 +173,7 @@ impl Job {
             quota: self.terms.limits.quota,
             output: 1 << 20,
             env_pass: Vec::new(),
+            instead: Vec::new(),
             owner: (uid.as_raw(), gid.as_raw()),
             deadline: process::now_seconds() + LEASE,
         }
@@ -223,7 +227,12 @@ fn stand(view: &ViewServer, launcher: &Channel, mount: &Path) -> Result<[OwnedFd
         .send_with(&FromLauncher::Mounts, &[device.as_fd()])
         .and_then(|()| launcher.expect::<ToLauncher>()?.exactly::<2>())
         .or_fail(Kind::Environment)
-        .and_then(|(ToLauncher::Run { .. }, output)| view.serving().map(|()| output));
+        .and_then(|(ToLauncher::Run { .. }, output)| {
+            view.serving()?;
+            let device = fs::metadata(mount).or_fail(Kind::Environment)?.dev();
+            safelight_worker::caching::let_cache(&[(libc::major(device), libc::minor(device))]);
+            Ok(output)
+        });
     if stood.is_err() {
         mounting::unmount(mount);
     }

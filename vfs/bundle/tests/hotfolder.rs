@@ -16,3 +16,5 @@ mod faults;
 mod judgement;
 #[path = "hotfolder/letters.rs"]
 mod letters;
+#[path = "hotfolder/restored.rs"]
+mod restored;

@@ -1,6 +1,6 @@
 //! Each request of the kernel, handed to the view as it is, and its answer handed back. One trait, so one file.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
+use std::{cell::RefCell, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
 use fuser::{
     BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, KernelConfig, LockOwner,
@@ -13,13 +13,18 @@ use nix::errno::Errno;
 use super::{
     Adapter, KEEP,
     convert::{absent, code, kind, mode_of, moment, nanoseconds, special},
-    negotiate,
+    lifetime, negotiate,
 };
 use crate::{
     content::Part,
     tree::Answer,
     view::{Attributes, Renaming, SetAttributes},
 };
+
+thread_local! {
+    /// Where each event loop makes its answers to reads: its memory is kept, since taking and clearing it costs as much as decrypting.
+    static ANSWER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 fn empty(outcome: Answer<()>, reply: ReplyEmpty) {
     match outcome {
@@ -69,7 +74,7 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         match self.guarded(|| self.view.attributes(ino.0)) {
-            Ok(of) => reply.attr(&KEEP, &self.attributes(&of)),
+            Ok(of) => reply.attr(&lifetime(&of), &self.attributes(&of)),
             Err(errno) => reply.error(code(errno)),
         }
     }
@@ -102,7 +107,7 @@ impl Filesystem for Adapter {
             by_handle: handle.is_some(),
         };
         match self.guarded(|| self.view.set_attributes(Self::caller(request), ino.0, set)) {
-            Ok(of) => reply.attr(&KEEP, &self.attributes(&of)),
+            Ok(of) => reply.attr(&lifetime(&of), &self.attributes(&of)),
             Err(errno) => reply.error(code(errno)),
         }
     }
@@ -277,7 +282,7 @@ impl Filesystem for Adapter {
         match outcome {
             Ok((of, number)) => {
                 reply.created(
-                    &KEEP,
+                    &lifetime(&of),
                     &self.attributes(&of),
                     Generation(0),
                     FileHandle(number),
@@ -299,19 +304,14 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let mut out = Vec::new();
-        match self.guarded(|| {
-            self.view.read(
-                Self::caller(request),
-                handle.0,
-                offset,
-                size as usize,
-                &mut out,
-            )
-        }) {
-            Ok(()) => reply.data(&out),
-            Err(errno) => reply.error(code(errno)),
-        }
+        ANSWER.with_borrow_mut(|out| {
+            let caller = Self::caller(request);
+            let read = || self.view.read(caller, handle.0, offset, size as usize, out);
+            match self.guarded(read) {
+                Ok(answer) => reply.data(&out[answer]),
+                Err(errno) => reply.error(code(errno)),
+            }
+        });
     }
 
     fn write(
@@ -321,12 +321,15 @@ impl Filesystem for Adapter {
         handle: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         match self.guarded(|| {
+            if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.view.shed_privileges(handle.0)?;
+            }
             self.view
                 .write(Self::caller(request), handle.0, offset, data)
         }) {
@@ -339,11 +342,13 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         _ino: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         _owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        empty(self.guarded(|| self.view.flush(handle.0)), reply);
+        // Before it asks, the kernel has sent what was written and learned how that went, which is what it answers to a close. So this says
+        // nothing, and the kernel need not ask again.
+        reply.error(code(Errno::ENOSYS));
     }
 
     fn fsync(
@@ -413,7 +418,7 @@ impl Filesystem for Adapter {
         let add = |next, name: &[u8], of: &Attributes| {
             let attributes = self.attributes(of);
             let (ino, name) = (INodeNo(of.ino), OsStr::from_bytes(name));
-            !reply.add(ino, next, name, &KEEP, &attributes, Generation(0))
+            !reply.add(ino, next, name, &lifetime(of), &attributes, Generation(0))
         };
         match self.guarded(|| self.view.entries(handle.0, offset, true, add)) {
             Ok(()) => reply.ok(),

@@ -126,16 +126,11 @@ impl Serving {
         task: &Task,
         shown: [OwnedFd; 2],
     ) -> Result<(), Error> {
-        let failed = |what| move |source: std::io::Error| Error::System { what, source };
-        let mut ends = Vec::new();
-        for to in shown {
-            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-                .map_err(|errno| failed("make a pipe")(errno.into()))?;
-            self.output
-                .carry(File::from(read), File::from(to))
-                .map_err(failed("carry the output"))?;
-            ends.push(write);
-        }
+        let interactive = !order.instead.is_empty();
+        let ends = match interactive {
+            true => shown,
+            false => self.carried(shown)?,
+        };
         let mut env: Vec<(Vec<u8>, Vec<u8>)> = order
             .env
             .iter()
@@ -145,11 +140,16 @@ impl Serving {
             env.retain(|(known, _)| known != name);
             env.push((name.clone(), value.clone()));
         }
+        let command = match interactive {
+            true => &order.instead,
+            false => &task.command,
+        };
         self.log
-            .record(self.exec(task))
+            .record(self.exec(command))
             .map_err(|_| Error::DoesNotFit)?;
         let run = ToLauncher::Run {
-            command: task.command.clone(),
+            interactive,
+            command: command.clone(),
             directory: task.directory.clone(),
             env,
             files: task.files.clone(),
@@ -158,9 +158,24 @@ impl Serving {
         Ok(())
     }
 
-    fn exec(&self, task: &Task) -> Access {
-        let program = task.command.first().cloned().unwrap_or_default();
-        let arguments = task.command.get(1..).unwrap_or_default().join(&0);
+    /// The ends of pipes that lead, through the task's log, to where output is shown.
+    fn carried(&self, shown: [OwnedFd; 2]) -> Result<[OwnedFd; 2], Error> {
+        let failed = |what| move |source: std::io::Error| Error::System { what, source };
+        let carry = |to: OwnedFd| -> Result<OwnedFd, Error> {
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
+                .map_err(|errno| failed("make a pipe")(errno.into()))?;
+            self.output
+                .carry(File::from(read), File::from(to))
+                .map_err(failed("carry the output"))?;
+            Ok(write)
+        };
+        let [out, err] = shown;
+        Ok([carry(out)?, carry(err)?])
+    }
+
+    fn exec(&self, command: &[Vec<u8>]) -> Access {
+        let program = command.first().cloned().unwrap_or_default();
+        let arguments = command.get(1..).unwrap_or_default().join(&0);
         Access {
             at: (self.clock)(),
             pid: 0,

@@ -110,6 +110,17 @@ impl Node {
         self.mode = mode & MODE_BITS;
     }
 
+    /// Takes set-user-id away, and set-group-id where it is not for locking, as whoever writes to a file or gives it away does to it.
+    pub(crate) fn shed_privileges(&mut self) {
+        if matches!(self.kind, Kind::Directory(_)) {
+            return;
+        }
+        self.mode &= !libc::S_ISUID;
+        if self.mode & libc::S_IXGRP != 0 {
+            self.mode &= !libc::S_ISGID;
+        }
+    }
+
     /// The mode as it is sealed.
     pub(crate) fn sealed_mode(&self) -> u32 {
         self.mode & manifest::MODE_MASK

@@ -666,7 +666,14 @@ impl Pair {
                     ..SetAttributes::default()
                 };
                 self.model.bytes(node).resize(*len, 0);
-                self.model.nodes[node].mtime = self.now;
+                let cut = &mut self.model.nodes[node];
+                cut.mtime = self.now;
+                // Set-user-id goes, and set-group-id of what a group may execute.
+                cut.mode &= if cut.mode & 0o010 == 0 {
+                    0o3777
+                } else {
+                    0o1777
+                };
                 (self.view.set_attributes(ANYONE, ino, set).map(drop), Ok(()))
             }
             Step::Seek(at, offset) => {
@@ -682,7 +689,8 @@ impl Pair {
                 let mut out = vec![1; 9];
                 let real = self
                     .view
-                    .read(ANYONE, number, *offset as u64, *len, &mut out);
+                    .read(ANYONE, number, *offset as u64, *len, &mut out)
+                    .map(|answer| out = out[answer].to_vec());
                 let bytes = self.model.bytes(node);
                 let end = (offset + len).min(bytes.len());
                 assert_eq!(out, bytes.get(*offset..end).unwrap_or_default());
