@@ -59,6 +59,8 @@ mod lacking;
 mod node;
 #[path = "e2e/policies.rs"]
 mod policies;
+#[path = "e2e/posix.rs"]
+mod posix;
 #[path = "e2e/programs.rs"]
 mod programs;
 #[path = "e2e/readme.rs"]

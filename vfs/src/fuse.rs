@@ -10,6 +10,7 @@ mod convert;
 mod requests;
 
 use std::{
+    cell::Cell,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -45,6 +46,23 @@ pub fn serve(view: Arc<View>, device: OwnedFd, threads: usize) -> std::io::Resul
     Session::from_fd(Adapter { view }, device, SessionACL::All, config)?.run()
 }
 
+thread_local! {
+    /// True while a panic of this thread is caught.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends the process at a panic that nobody catches. One in `fuser` itself would end an event loop, and leave who asked waiting for an
+/// answer beyond the reach of any signal: utimensat(2) with the earliest second there is does it. A session that fails is better.
+pub(crate) fn end_rather_than_hang() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !GUARDED.get() {
+            std::process::exit(1);
+        }
+    }));
+}
+
 struct Adapter {
     view: Arc<View>,
 }
@@ -52,7 +70,10 @@ struct Adapter {
 impl Adapter {
     /// Runs a callback's body. A panic becomes `EIO`, and what the session wrote is not trusted any more.
     fn guarded<T>(&self, body: impl FnOnce() -> Answer<T>) -> Answer<T> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        GUARDED.set(true);
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        GUARDED.set(false);
+        outcome.unwrap_or_else(|_| {
             self.view.spoil();
             Err(Errno::EIO)
         })

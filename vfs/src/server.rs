@@ -127,6 +127,7 @@ impl Error {
 
 /// The process's main function. The channel to the agent is standard input.
 pub fn main(random: &dyn Random, clock: Clock, expand: Expand) -> ExitCode {
+    crate::fuse::end_rather_than_hang();
     let (Ok(parent), Ok(_)) = (Channel::to_parent(), safelight_seal::harden::harden()) else {
         return ExitCode::FAILURE;
     };
