@@ -6,6 +6,7 @@
 mod addressing;
 mod bundle;
 pub(crate) mod delivery;
+mod earlier;
 mod notify;
 mod packing;
 pub(crate) mod process;

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::{
     bundles::{TURN, all_turned, shell},
     carriage::Act,
-    harness::{below_directory, end},
+    harness::{SAFELIGHT, below_directory, end},
     sites::{Farm, Site, farm_requires, until},
 };
 
@@ -279,4 +279,50 @@ fn a_folder_that_is_gone_is_told_with_the_next_step() {
         unknown.err.contains("no site south is enrolled"),
         "{unknown:?}"
     );
+}
+
+/// The words are the same wherever the job was rendered, and so is the way out of it.
+#[test]
+fn what_a_job_looked_for_in_vain_goes_with_the_next() {
+    if !farm_requires(&[]) {
+        return;
+    }
+    let farm = Farm::at_work();
+    let script = "(cat $1/brush.txt; cat $1/nowhere.txt; cat $1/words.txt) 2>/dev/null > $1/out/$0.txt; true";
+    let drawn = shell(&farm.home, "show", 1, script, "");
+    // It is there, and nothing in the bundle names it.
+    farm.home.write("show/brush.txt", "a brush of ");
+    for place in ["north", "local"] {
+        let _ = fs::remove_file(farm.home.seen("show/out/1.txt"));
+        let job = farm.submit("show", place);
+        farm.delivered(&job);
+        assert_eq!(farm.home.read("show/out/1.txt"), drawn, "at {place}");
+        let missing = farm.home.ask(&["audit", "missing", &job]).ok();
+        assert!(
+            missing.out.contains("/brush.txt") && missing.out.contains("/nowhere.txt"),
+            "{missing:?}"
+        );
+        let way_out = format!("safelight submit DIR --from-audit {job}");
+        assert!(missing.err.contains(&way_out), "{missing:?}");
+
+        fs::remove_file(farm.home.seen("show/out/1.txt")).expect("the poorer one");
+        let mut submit = farm.home.inside(SAFELIGHT);
+        submit.arg("submit").arg(farm.home.path("show"));
+        let said = end(submit.args(["--where", place, "--from-audit", &job])).ok();
+        assert!(
+            said.err
+                .contains("1 that it looked for in vain and that are there now"),
+            "{said:?}"
+        );
+        assert!(
+            said.err.contains("now there: ") && said.err.contains("not at home either"),
+            "{said:?}"
+        );
+        let next = said.out.trim_end();
+        farm.delivered(next);
+        let text = farm.home.read("show/out/1.txt");
+        assert_eq!(text, format!("a brush of {drawn}"), "at {place}");
+        let missing = farm.home.ask(&["audit", "missing", next]).ok();
+        assert!(!missing.out.contains("/brush.txt"), "{missing:?}");
+    }
 }
