@@ -56,11 +56,21 @@ pub(crate) fn ocsf(outline: &Outline, record: &OpenedRecord) -> Value {
         },
         "unmapped": Line::of(record),
     });
-    let mut put = |name: &str, value: Value| {
-        _ = event
-            .as_object_mut()
-            .map(|all| all.insert(name.to_owned(), value))
-    };
+    let about = about(class, outline, record);
+    if let Some(all) = event.as_object_mut() {
+        all.extend(
+            about
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+    }
+    event
+}
+
+/// Who did it, with what, where.
+fn about(class: u32, outline: &Outline, record: &OpenedRecord) -> Vec<(&'static str, Value)> {
+    let mut all = Vec::new();
+    let mut put = |name, value| all.push((name, value));
     let host = record
         .place
         .as_ref()
@@ -94,7 +104,7 @@ pub(crate) fn ocsf(outline: &Outline, record: &OpenedRecord) -> Value {
             put("src_endpoint", json!({"hostname": host}));
         }
     }
-    event
+    all
 }
 
 fn class(what: &What) -> Class {

@@ -150,36 +150,25 @@ impl Gathered {
                 self.sessions.entry(*session).or_default().wrote = wrote;
             }
             Control::KeyReleased { session, to } => {
-                let key = data_encoding::HEXLOWER.encode(&to[..8]);
-                self.releases.push(vec![
-                    at,
-                    session.to_string(),
-                    format!("{key}…"),
-                    "released".to_owned(),
-                ]);
+                let key = format!("{}…", data_encoding::HEXLOWER.encode(&to[..8]));
+                let said = "released".to_owned();
+                self.releases.push(vec![at, session.to_string(), key, said]);
             }
             Control::KeyRefused { session, reason } => {
-                self.releases.push(vec![
-                    at,
-                    session.to_string(),
-                    "-".to_owned(),
-                    format!("refused: {reason}"),
-                ]);
+                let (key, said) = ("-".to_owned(), format!("refused: {reason}"));
+                self.releases.push(vec![at, session.to_string(), key, said]);
             }
             Control::DebugAccess { uid, how } => {
                 self.looks.push(vec![at, uid.to_string(), how.clone()]);
             }
             other => {
                 let line = records::Line::said(record);
-                let said: Vec<_> = line
-                    .fields(4)
+                let said = line.fields(4);
+                let said: Vec<_> = said
                     .map(|(name, value)| format!("{name} {value}"))
                     .collect();
-                self.acts.push(vec![
-                    at,
-                    records::action(&What::Control(other.clone())).to_owned(),
-                    said.join(", "),
-                ]);
+                let act = records::action(&What::Control(other.clone())).to_owned();
+                self.acts.push(vec![at, act, said.join(", ")]);
             }
         }
     }

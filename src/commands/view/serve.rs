@@ -140,8 +140,9 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         Source::Debug,
         &[Source::Debug],
     )?;
+    let uid = nix::unistd::getuid().as_raw();
     audit.note(Control::DebugAccess {
-        uid: nix::unistd::getuid().as_raw(),
+        uid,
         how: how(&opened, &written, heard),
     })?;
     // No record, no view.
@@ -167,10 +168,7 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         judge: safelight_policies::central::Judge::for_grant(&layers.central)
             .or_fail(Kind::Internal)?,
         writable: heard.writable,
-        owner: (
-            nix::unistd::getuid().as_raw(),
-            nix::unistd::getgid().as_raw(),
-        ),
+        owner: (uid, nix::unistd::getgid().as_raw()),
         clock: process::now,
     };
     let view = view::View::of_layers(setup, &references, store, log).map_err(|errno| {
