@@ -261,17 +261,14 @@ pub(crate) fn witness(state: &State, client: &ClientAlias) -> Result<(), Failure
     first
 }
 
-/// What a client's site does not have yet of its register here.
+/// What is new in a register: the entries, the head after them as a signed note, and the key that signed it.
 pub(crate) struct News {
-    /// The entries.
     pub(crate) entries: Vec<Vec<u8>>,
-    /// The head after them, signed.
     pub(crate) checkpoint: String,
-    /// The key that signed it.
     pub(crate) key: [u8; 32],
 }
 
-/// What is new in a client's register from entry `sent` on, at most `most` entries.
+/// What a client's site does not have yet of its register here, from the entry with the number `sent` on.
 pub(crate) fn news(
     state: &State,
     client: &ClientAlias,

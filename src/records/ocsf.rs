@@ -41,19 +41,7 @@ pub(crate) fn ocsf(outline: &Outline, record: &OpenedRecord) -> Value {
         "status_id": status,
         "action_id": if denied { 2 } else { 1 },
         "disposition_id": if denied { 2 } else { 1 },
-        "metadata": {
-            "version": "1.8.0",
-            "product": {
-                "name": "Safelight",
-                "vendor_name": "Safelight",
-                "version": env!("CARGO_PKG_VERSION"),
-            },
-            "profiles": ["security_control", "host"],
-            "log_name": record.log.to_string(),
-            "sequence": record.seq,
-            "tenant_uid": outline.client.as_str(),
-            "correlation_uid": outline.job.to_string(),
-        },
+        "metadata": metadata(outline, record),
         "unmapped": Line::of(record),
     });
     let about = about(class, outline, record);
@@ -105,6 +93,22 @@ fn about(class: u32, outline: &Outline, record: &OpenedRecord) -> Vec<(&'static 
         }
     }
     all
+}
+
+fn metadata(outline: &Outline, record: &OpenedRecord) -> Value {
+    json!({
+        "version": "1.8.0",
+        "product": {
+            "name": "Safelight",
+            "vendor_name": "Safelight",
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "profiles": ["security_control", "host"],
+        "log_name": record.log.to_string(),
+        "sequence": record.seq,
+        "tenant_uid": outline.client.as_str(),
+        "correlation_uid": outline.job.to_string(),
+    })
 }
 
 fn class(what: &What) -> Class {

@@ -150,27 +150,27 @@ impl Gathered {
                 self.sessions.entry(*session).or_default().wrote = wrote;
             }
             Control::KeyReleased { session, to } => {
-                let key = format!("{}…", data_encoding::HEXLOWER.encode(&to[..8]));
-                let said = "released".to_owned();
-                self.releases.push(vec![at, session.to_string(), key, said]);
+                let key = data_encoding::HEXLOWER.encode(&to[..8]);
+                self.key([
+                    at,
+                    session.to_string(),
+                    format!("{key}…"),
+                    "released".to_owned(),
+                ]);
             }
             Control::KeyRefused { session, reason } => {
-                let (key, said) = ("-".to_owned(), format!("refused: {reason}"));
-                self.releases.push(vec![at, session.to_string(), key, said]);
+                let refused = format!("refused: {reason}");
+                self.key([at, session.to_string(), "-".to_owned(), refused]);
             }
             Control::DebugAccess { uid, how } => {
                 self.looks.push(vec![at, uid.to_string(), how.clone()]);
             }
-            other => {
-                let line = records::Line::said(record);
-                let said = line.fields(4);
-                let said: Vec<_> = said
-                    .map(|(name, value)| format!("{name} {value}"))
-                    .collect();
-                let act = records::action(&What::Control(other.clone())).to_owned();
-                self.acts.push(vec![at, act, said.join(", ")]);
-            }
+            _ => self.acts.push(act(at, record)),
         }
+    }
+
+    fn key(&mut self, cells: [String; 4]) {
+        self.releases.push(cells.to_vec());
     }
 
     fn page(
@@ -280,6 +280,16 @@ fn register(state: &State, opened: &OpenedJob, page: &mut Page) -> Result<(), Fa
         page.plain(&format!("{}\n{}", known.key(), client.text()));
     }
     Ok(())
+}
+
+/// An act of ours that has no table of its own.
+fn act(at: String, record: &OpenedRecord) -> Vec<String> {
+    let line = records::Line::said(record);
+    let said = line
+        .fields(4)
+        .map(|(name, value)| format!("{name} {value}"));
+    let said = said.collect::<Vec<_>>().join(", ");
+    vec![at, records::action(&record.what).to_owned(), said]
 }
 
 fn shown_lines(text: &str) -> String {

@@ -157,11 +157,9 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         session,
         tell,
     ));
-    let upper = match heard.writable {
-        true => Some(upper(&state, opened.job())?),
-        false => None,
-    };
-    let store = Arc::new(Store::new(Segments::new(opened.area), upper));
+    let upper = heard.writable.then(|| upper(&state, opened.job()));
+    let store = Store::new(Segments::new(opened.area), upper.transpose()?);
+    let store = Arc::new(store);
     let references: Vec<&[Entry]> = layers.entries.iter().map(Vec::as_slice).collect();
     let setup = view::Setup {
         central: layers.central.path.clone(),
