@@ -39,6 +39,7 @@ enum Ask {
         job: JobId,
         session: SessionId,
     },
+    Witness,
     Notify {
         job: JobId,
         state: String,
@@ -68,6 +69,7 @@ enum Answer {
         command: Option<String>,
         url: Option<String>,
     },
+    Witnessed,
     Refused {
         reason: String,
         denied: bool,
@@ -217,6 +219,7 @@ fn it_signs_letters_and_nothing_else() {
     let client = Client::start(Host::new());
     let (key, alias) = client.key();
     assert!(alias.as_str().starts_with("c-"));
+    assert_eq!(client.ask(&Ask::Witness), Answer::Witnessed);
     let stamp = Stamp {
         to: VerifyKey([1; 32]),
         seq: Seq {

@@ -173,6 +173,7 @@ fn long_ago(north: &Site) {
 }
 
 #[test]
+#[ignore = "long: a site looks at a letter again that it settled only after ten minutes"]
 fn a_site_that_was_restored_finds_out_and_goes_on() {
     if !farm_requires(&[]) {
         return;

@@ -45,6 +45,7 @@ fn pjdfstest_in_a_session() {
             Some(skipped) => name = skipped.trim(),
             None if line.starts_with('\t') => assert!(
                 line.contains("requires root privileges")
+                    || line.contains("doesn't have the CAP_")
                     || line.contains("allow_remount")
                     || listed.contains(&format!("| `{name}` |")),
                 "{name}: {line}"
