@@ -9,9 +9,16 @@ use safelight_policies::{
     id::{SessionId, SlotIndex, TaskId},
 };
 
-use super::{Name, OpenedRecord, What};
+use super::{Name, OpenedRecord, Paths, What};
 
 pub(crate) const SESSION: SessionId = SessionId::from_random([0; 10]);
+
+/// What records say of each path.
+pub(crate) fn gathered(records: &[OpenedRecord]) -> Paths {
+    let mut paths = Paths::default();
+    records.iter().for_each(|record| paths.add(record));
+    paths
+}
 
 fn record(source: Source, what: What) -> OpenedRecord {
     OpenedRecord {

@@ -16,16 +16,16 @@ use safelight_audit::{
 };
 use serde_json::Value;
 
-use crate::harness::{Ended, Host, end, mounts_of, python, requires};
+use crate::{
+    commands::POLICY,
+    harness::{Ended, Host, end, mounts_of, python, requires},
+};
 
 const NEEDS: &[&str] = &["fuse", "userns", "landlock"];
 const DENIED: i32 = 4;
 
 /// A job that reads, writes, is refused and does not find.
 const SCRIPT: &str = "cat board.txt >/dev/null; tr a-z A-Z <board.txt >loud.txt; cat private/key.pem; cat missing.txt; mv loud.txt out.txt; exit 0";
-
-const POLICY: &str = "schema = 1\nname = \"own\"\nsummary = \"no private files\"\nextends = [\"generic\"]\n\
-                      [[central.deny]]\nglob = \"private/**\"\nreason = \"not for renderers\"\n";
 
 struct Jobs {
     host: Host,

@@ -22,7 +22,8 @@ const DENIED: i32 = 4;
 const SCRIPT: &str = "tr a-z A-Z < board.txt > loud.txt; mkdir out; echo frame > out/frame.png; \
                       cat missing.txt; cat private/key.pem; echo done; echo oops >&2; exit 0";
 
-const POLICY: &str = "schema = 1\nname = \"own\"\nsummary = \"no private files\"\nextends = [\"generic\"]\n\
+/// A policy that keeps `private` from the job.
+pub(crate) const POLICY: &str = "schema = 1\nname = \"own\"\nsummary = \"no private files\"\nextends = [\"generic\"]\n\
                       [[central.deny]]\nglob = \"private/**\"\nreason = \"not for renderers\"\n";
 
 /// A host on which one job has run, with its id.

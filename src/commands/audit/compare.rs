@@ -124,13 +124,7 @@ mod tests {
     use safelight_policies::event::Op;
 
     use super::*;
-    use crate::records::{OpenedRecord, samples::*};
-
-    fn gathered(records: &[OpenedRecord]) -> Paths {
-        let mut paths = Paths::default();
-        records.iter().for_each(|record| paths.add(record));
-        paths
-    }
+    use crate::records::samples::*;
 
     #[test]
     fn jobs_differ_by_what_they_did_and_not_by_how_often() {

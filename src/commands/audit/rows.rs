@@ -245,12 +245,6 @@ mod tests {
     use super::*;
     use crate::records::samples::*;
 
-    fn gathered(records: &[OpenedRecord]) -> Paths {
-        let mut paths = Paths::default();
-        records.iter().for_each(|record| paths.add(record));
-        paths
-    }
-
     #[test]
     fn files_are_the_paths_that_were_touched() {
         let paths = gathered(&[
