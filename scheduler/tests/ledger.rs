@@ -35,11 +35,13 @@ fn outline(job: u8, steps: &[(u64, &[u32])]) -> Outline {
                 amounts: [("amount.worker.vcpu".to_owned(), 1.5)].into(),
                 attributes: Default::default(),
                 timeout: 60,
+                batch: None,
             })
             .collect(),
         expires: 100_000,
         central: vec![],
         retries: None,
+        wishes: Default::default(),
     }
 }
 

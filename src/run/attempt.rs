@@ -175,6 +175,7 @@ impl Attempt<'_> {
             attempt,
             fence,
             task,
+            tasks,
             expires,
             ..
         } = *self.lease;
@@ -184,6 +185,7 @@ impl Attempt<'_> {
             attempt,
             fence,
             task,
+            tasks,
             client: self.envelope.client_verify,
             inputs: self.envelope.inputs,
             recipe: self.envelope.recipe,

@@ -17,6 +17,7 @@ pub mod probe;
 mod sandbox;
 pub mod supervise;
 mod sys;
+mod turns;
 pub mod without;
 
 pub use error::{Error, Unenforceable};
