@@ -4,9 +4,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: setup build demo test test-all lint deny bench clean
 
-PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 util-linux iproute2
+PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 python3-venv util-linux iproute2
 # What must not be skipped where we install everything ourselves.
-export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python-packages
+# What the independent reader of our format needs; in an environment of its own, since Debian has no blake3.
+PYTHON := $${CARGO_TARGET_DIR:-target}/python
+PYTHON_PACKAGES := cryptography==50.0.2 blake3==1.0.11
 
 # Installs what is missing, as root; as somebody else it says what to ask for.
 setup:
@@ -17,6 +20,8 @@ setup:
 	  echo "installing:$$missing"; \
 	  export DEBIAN_FRONTEND=noninteractive; apt-get update -q; apt-get install -y -q --no-install-recommends $$missing; \
 	fi
+	@[ -x "$(PYTHON)/bin/python3" ] && "$(PYTHON)/bin/python3" -c 'import cryptography, blake3' 2>/dev/null || { \
+	  python3 -m venv "$(PYTHON)"; "$(PYTHON)/bin/pip" install -q $(PYTHON_PACKAGES); }
 	@command -v cargo >/dev/null || { echo "please install a Rust toolchain: see rust-toolchain.toml for the version"; exit 1; }
 
 build: setup
@@ -44,6 +49,13 @@ deny:
 	cargo deny check bans licenses sources
 	@if cargo deny fetch db >/dev/null 2>&1; then cargo deny check advisories; \
 	else echo "advisories: NOT CHECKED, the database cannot be reached from here"; fi
+
+# Side by side with what people use instead; installs it. Takes about a quarter of an hour, and empties the page cache of this machine.
+BENCH_PACKAGES := gocryptfs securefs
+bench: PACKAGES += $(BENCH_PACKAGES)
+bench: build
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
 
 clean:
 	cargo clean

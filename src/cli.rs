@@ -71,12 +71,18 @@ enum Command {
     /// List the slots of a site's nodes
     #[command(subcommand)]
     Slot(commands::slot::SlotCommand),
+    /// Measure Safelight against others on this machine
+    #[command(subcommand)]
+    Bench(commands::bench::BenchCommand),
     /// The key warden
     #[command(subcommand, hide = true)]
     Keyd(warden::KeydCommand),
     /// See how Safelight behaves on a host that lacks a kernel feature
     #[command(name = "__without", hide = true)]
     Without(commands::doctor::WithoutArgs),
+    /// See what one wall of a session refuses on its own
+    #[command(name = "__behind", hide = true)]
+    Behind(commands::doctor::BehindArgs),
     #[command(name = "__probe", hide = true)]
     Probe { name: String },
     #[command(name = "__agent", hide = true)]
@@ -101,7 +107,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(arguments) => done(commands::doctor::run(arguments)),
         Command::Policy(command) => done(commands::policy::run(command)),
         Command::Audit(command) => done(commands::audit::run(command)),
-        Command::View(command) => done(commands::view::run(command)),
+        Command::View(command) => commands::view::run(command),
         Command::Job(command) => done(commands::job::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
         Command::Node(command) => commands::node::run(command),
@@ -109,8 +115,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(arguments) => done(commands::site::serve(&arguments)),
         Command::Queue(command) => done(commands::queue::run(command)),
         Command::Slot(command) => done(commands::slot::run(command)),
+        Command::Bench(command) => done(commands::bench::run(command)),
         Command::Keyd(command) => done(warden::run(command)),
         Command::Without(arguments) => done(commands::doctor::without(arguments)),
+        Command::Behind(arguments) => done(commands::doctor::behind(&arguments)),
         Command::Probe { name } => Ok(safelight_worker::probe::child_main(&name)),
         Command::Agent(arguments) => run::agent(&arguments),
         Command::Home(arguments) => run::home(&arguments),

@@ -14,11 +14,7 @@ use safelight_policies::{
     id::{ClientAlias, Fence, JobId, ObjectId, SessionId, SiteName, TaskId, VerifyKey},
     path::CentralPath,
 };
-use safelight_seal::{
-    job_key::{JobKey, Stanza, TO_CLIENT},
-    key_file::ClientSecret,
-    random::Random,
-};
+use safelight_seal::{job_key::JobKey, job_keys::JobKeys, key_file::ClientSecret, random::Random};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,6 +49,23 @@ pub(crate) struct Homeward {
     pub(crate) title: String,
     /// Whom to tell when it has ended.
     pub(crate) notify: Notify,
+}
+
+/// The first bytes of where results go; the last is the version.
+const HOME_MAGIC: [u8; 8] = *b"SLHOMEW\x01";
+
+impl Homeward {
+    /// The bytes to seal.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Failure> {
+        postcard::to_extend(self, HOME_MAGIC.to_vec()).or_fail(Kind::Internal)
+    }
+
+    /// Reads what [`Homeward::encode`] wrote.
+    pub(crate) fn decode(plain: &[u8]) -> Result<Self, Failure> {
+        let unknown = || Failure::new(Kind::Config, "where the results go is of another version");
+        let body = plain.strip_prefix(&HOME_MAGIC).ok_or_else(unknown)?;
+        postcard::from_bytes(body).or_fail(Kind::Internal)
+    }
 }
 
 /// Whom to tell of a job's end.
@@ -271,19 +284,49 @@ pub(crate) fn alias(key: &VerifyKey) -> Result<ClientAlias, Failure> {
     ClientAlias::new(format!("c-{letters}")).or_fail(Kind::Internal)
 }
 
+/// Who may open a job here; `None` if its keys were erased.
+pub(crate) fn keys(state: &State, job: JobId) -> Result<Option<JobKeys>, Failure> {
+    let path = state.job(job)?.join("keys");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(cannot_read(&path, &error)),
+    };
+    let keys = JobKeys::from_file_bytes(&bytes).map_err(|error| {
+        Failure::new(Kind::Config, format!("{}: {error}", path.display()))
+            .hint("restore the file from a backup")
+    });
+    keys.map(Some)
+}
+
 /// Opens a job's key with the client's own.
-pub(crate) fn job_key(envelope: &Envelope, secret: &ClientSecret) -> Result<JobKey, Failure> {
-    let stanza: Stanza =
-        postcard::from_bytes(&envelope.stanza_for_client).or_fail(Kind::Internal)?;
-    JobKey::unwrap(&stanza, &secret.kem, TO_CLIENT, envelope.outline.job).map_err(|error| {
-        Failure::new(
-            Kind::Denied,
-            format!(
-                "this client's key does not open {}: {error}",
-                envelope.outline.job
-            ),
-        )
-    })
+pub(crate) fn job_key(
+    state: &State,
+    envelope: &Envelope,
+    secret: &ClientSecret,
+) -> Result<JobKey, Failure> {
+    let job = envelope.outline.job;
+    let denied = |why: &str| Failure::new(Kind::Denied, format!("{job} cannot be opened: {why}"));
+    let keys = keys(state, job)?.ok_or_else(|| denied("its keys were erased"))?;
+    let key = keys.open(job, secret).map_err(|error| {
+        let message = format!("this client's key does not open {job}: {error}");
+        Failure::new(Kind::Denied, message)
+    })?;
+    if key.attest_key().public() != envelope.attest {
+        return Err(denied("its key is not the one that its envelope names"));
+    }
+    Ok(key)
+}
+
+/// Verifies a job's envelope against the keys that this client signs and signed with.
+pub(crate) fn verify_own(
+    signed: &[u8],
+    job: JobId,
+    secret: &ClientSecret,
+) -> Result<Envelope, Failure> {
+    let claimed = safelight_bundle::claimed_signer(signed).or_fail(Kind::Denied)?;
+    let own = secret.signing().find(|key| *key == claimed);
+    verify(signed, job, &own.unwrap_or(secret.sign.public()))
 }
 
 /// Verifies a job's envelope against the client that this host knows.

@@ -4,6 +4,7 @@
 //! again, started with nothing but a channel on standard input.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cli;
 mod client;
 mod commands;
@@ -14,7 +15,9 @@ mod node;
 mod opened;
 mod policy_source;
 mod process;
+mod reader;
 mod records;
+mod registers;
 mod results;
 mod run;
 mod site;

@@ -108,12 +108,9 @@ impl OpenedJob {
             ));
         }
         let secret = jobs::client_secret(state, &SystemRandom::new())?;
-        let envelope = jobs::verify(
-            &jobs::read(&state.job(job)?.join("envelope"))?,
-            job,
-            &secret.sign.public(),
-        )?;
-        let key = jobs::job_key(&envelope, &secret)?;
+        let signed = jobs::read(&state.job(job)?.join("envelope"))?;
+        let envelope = jobs::verify_own(&signed, job, &secret)?;
+        let key = jobs::job_key(state, &envelope, &secret)?;
         let area = Area::open(state.area(&envelope.outline.client)?).or_fail(Kind::Environment)?;
         Ok(Self {
             envelope,
@@ -159,16 +156,11 @@ impl OpenedJob {
     /// What an attempt wrote.
     pub(crate) fn results(&self, left: &Left) -> Result<Manifest, Failure> {
         let sealed = self.read(left.manifest, left)?;
-        let kind = ManifestKind::Result {
-            session: left.session,
-            attempt: left.attempt,
-            fence: left.fence,
-        };
         Manifest::open(
             &sealed,
             &self.key,
             self.job(),
-            &kind,
+            &kind_of(left),
             &self.key.attest_key().public(),
         )
         .or_fail(Kind::Denied)
@@ -187,7 +179,7 @@ impl OpenedJob {
     pub(crate) fn log(&self, left: &Left) -> Result<Vec<u8>, Failure> {
         let sealed = self.read(left.log, left)?;
         self.key
-            .open_blob(Purpose::TaskLog, self.job().as_bytes(), &sealed)
+            .open_blob(Purpose::TaskLog, &kind_of(left).place(self.job()), &sealed)
             .or_fail(Kind::Denied)
     }
 
@@ -198,7 +190,16 @@ impl OpenedJob {
             .key
             .open_blob(Purpose::Home, self.job().as_bytes(), &sealed)
             .or_fail(Kind::Denied)?;
-        postcard::from_bytes(&plain).or_fail(Kind::Internal)
+        Homeward::decode(&plain)
+    }
+}
+
+/// What the objects of an attempt are bound to.
+fn kind_of(left: &Left) -> ManifestKind {
+    ManifestKind::Result {
+        session: left.session,
+        attempt: left.attempt,
+        fence: left.fence,
     }
 }
 

@@ -118,7 +118,7 @@ mod tests {
         for (spec, message) in [
             (
                 "nope",
-                "error: there is no policy named \"nope\"; there are: base, blender, generic, povray\nhint: 'safelight policy list' says what each is for",
+                "error: there is no policy named \"nope\"; there are: base, blender, ffmpeg, generic, povray, python, strict\nhint: 'safelight policy list' says what each is for",
             ),
             (
                 "Not A Name",
@@ -130,7 +130,7 @@ mod tests {
             ),
             (
                 "src",
-                "error: there is no policy named \"src\"; there are: base, blender, generic, povray\nhint: to name the file, write ./src",
+                "error: there is no policy named \"src\"; there are: base, blender, ffmpeg, generic, povray, python, strict\nhint: to name the file, write ./src",
             ),
         ] {
             let failure = load(spec).err().unwrap().to_string();

@@ -10,14 +10,18 @@ mod export;
 mod line;
 mod log;
 mod name;
+mod ocsf;
 mod paths;
+mod place;
 mod reading;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
-mod time;
+pub(crate) mod time;
 mod walk;
+
+use std::sync::Arc;
 
 use safelight_audit::Source;
 use safelight_policies::{
@@ -28,18 +32,21 @@ use safelight_policies::{
 use crate::{
     failure::Failure,
     opened::OpenedJob,
-    run::{AuditWriter, Books},
+    registers,
+    run::{AuditWriter, Books, draw_session},
     state::{LogOf, State},
 };
 
 pub(crate) use self::{
     action::{ACTIONS, action},
-    export::export,
+    export::{ExportFile, export},
     line::Line,
     log::{Log, Logs, Unfit, changed},
     name::{Name, Run},
+    ocsf::ocsf,
     paths::{Paths, Summary, Touched, summary},
-    time::{utc, utc_of_ns},
+    place::Place,
+    time::{Moment, utc, utc_of_ns},
     walk::{Walked, in_order, one_by_one},
 };
 
@@ -50,6 +57,8 @@ pub(crate) struct OpenedRecord {
     pub(crate) log: Name,
     /// The task that it tells of, if it is known.
     pub(crate) task: Option<TaskId>,
+    /// Where the session that it tells of ran, if it is known.
+    pub(crate) place: Option<Arc<Place>>,
     /// Counts the records of the log, from one.
     pub(crate) seq: u64,
     /// When it was written, in nanoseconds since 1970.
@@ -115,5 +124,21 @@ pub(crate) fn note(
     let noted = writer.note(event).and_then(|()| writer.sync());
     let last = writer.finish();
     noted?;
-    Books::open(state)?.anchor(opened.job(), last?)
+    Books::open(state)?.anchor(opened.job(), last?)?;
+    let client = &opened.envelope.outline.client;
+    registers::note(state, client, opened.job(), LogOf::Job)
+}
+
+/// Puts a look at a job from outside a session on a log of its own. When this returns it is on disk.
+pub(crate) fn note_look(state: &State, opened: &OpenedJob, how: &str) -> Result<(), Failure> {
+    let which = LogOf::Look(draw_session()?);
+    let log = (&opened.envelope.outline.client, opened.job(), which);
+    let (writer, _) = AuditWriter::start(state, log, Source::Debug, &[])?;
+    let noted = writer.note(Control::DebugAccess {
+        uid: nix::unistd::getuid().as_raw(),
+        how: how.to_owned(),
+    });
+    let last = writer.finish();
+    noted.and(last)?;
+    registers::note(state, &opened.envelope.outline.client, opened.job(), which)
 }

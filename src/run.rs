@@ -16,13 +16,13 @@ mod signals;
 mod slot;
 
 pub(crate) use self::{
-    agent::{admit, check_report, draw_session, run as agent},
-    arguments::{AgentArgs, HomeArgs, RunArgs},
+    agent::{admit, check_host, check_report, draw_session, run as agent},
+    arguments::{AgentArgs, Central, HomeArgs, RunArgs, duration},
     attempt::{Attempt, Ending},
-    books::{Books, LEASE_MARGIN, NODE as OWN_NODE, sign_lease, site_key},
+    books::{Books, LEASE_MARGIN, NODE as OWN_NODE, node_name as own_node, sign_lease, site_key},
     client::run as client,
     home::run as home,
-    servers::{AuditWriter, KeyWarden},
+    servers::{AuditWriter, KeyWarden, ViewIo, ViewServer},
     signals::{Signals, stay_on_hang_up},
     slot::{Slot, claim as claim_slot},
 };

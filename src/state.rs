@@ -44,6 +44,8 @@ pub(crate) enum LogOf {
     Session(SessionId),
     /// The release of the job's key into one session, at the site whose warden released it.
     Release(SessionId),
+    /// One look at the job from outside a session, which has a session id of its own.
+    Look(SessionId),
 }
 
 impl LogOf {
@@ -53,6 +55,7 @@ impl LogOf {
             Self::Job => (job.as_bytes(), 0),
             Self::Session(ref session) => (session.as_bytes(), 1),
             Self::Release(ref session) => (session.as_bytes(), 2),
+            Self::Look(ref session) => (session.as_bytes(), 3),
         };
         let mut id = [0; 16];
         id[..10].copy_from_slice(owner);
@@ -159,6 +162,7 @@ impl State {
             LogOf::Job => format!("{job}.log"),
             LogOf::Session(session) => format!("{job}.{session}.log"),
             LogOf::Release(session) => format!("{job}.{session}.key.log"),
+            LogOf::Look(session) => format!("{job}.{session}.look.log"),
         }))
     }
 

@@ -10,13 +10,19 @@
 
 #[path = "e2e/harness.rs"]
 mod harness;
+#[path = "e2e/person.rs"]
+mod person;
 
 #[path = "e2e/architecture.rs"]
 mod architecture;
 #[path = "e2e/attacks.rs"]
 mod attacks;
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/bundles.rs"]
 mod bundles;
 #[path = "e2e/carriage.rs"]
@@ -35,6 +41,8 @@ mod farm_darkness;
 mod faults;
 #[path = "e2e/frames.rs"]
 mod frames;
+#[path = "e2e/golden/mod.rs"]
+mod golden;
 #[path = "e2e/isolation.rs"]
 mod isolation;
 #[path = "e2e/kills.rs"]
@@ -51,6 +59,8 @@ mod refused;
 mod road;
 #[path = "e2e/rootless.rs"]
 mod rootless;
+#[path = "e2e/sessions.rs"]
+mod sessions;
 #[path = "e2e/sites.rs"]
 mod sites;
 #[path = "e2e/submit.rs"]

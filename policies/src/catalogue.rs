@@ -18,11 +18,14 @@ use crate::{
 const DEPTH_MAX: usize = 8;
 
 /// The policies that ship with Safelight.
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("base.toml", include_str!("../profiles/base.toml")),
     ("generic.toml", include_str!("../profiles/generic.toml")),
     ("povray.toml", include_str!("../profiles/povray.toml")),
     ("blender.toml", include_str!("../profiles/blender.toml")),
+    ("python.toml", include_str!("../profiles/python.toml")),
+    ("ffmpeg.toml", include_str!("../profiles/ffmpeg.toml")),
+    ("strict.toml", include_str!("../profiles/strict.toml")),
 ];
 
 /// The lists of system calls that ship with Safelight. A list never changes once released; a new one gets a new number.

@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{cause::Cause, id::SessionId};
+use crate::{
+    cause::Cause,
+    id::{NodeName, SessionId, SlotIndex, TaskId},
+};
 
 /// What happened, as clear text that the operator may read: a kind, never a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +26,16 @@ pub enum Control {
     Leased {
         /// The session.
         session: SessionId,
+        /// The task that it runs.
+        task: TaskId,
         /// The attempt's number.
         attempt: u32,
         /// The fence.
         fence: u64,
+        /// On which node.
+        node: NodeName,
+        /// In which slot.
+        slot: SlotIndex,
     },
     /// The warden released the job's key into a view server.
     KeyReleased {

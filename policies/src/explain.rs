@@ -61,8 +61,8 @@ pub struct Explanation {
     pub why: String,
 }
 
-/// Calls whose arguments the sandbox looks at, whatever the policy says.
-const FILTERED: [(&str, &str); 3] = [
+/// Calls whose arguments the sandbox looks at, whatever the policy says. The worker's filter has the same list.
+const FILTERED: [(&str, &str); 8] = [
     (
         "clone",
         "processes and threads may be made, namespaces may not",
@@ -75,7 +75,26 @@ const FILTERED: [(&str, &str); 3] = [
         "socket",
         "Unix and IP sockets may be made, other families may not",
     ),
+    (
+        "socketpair",
+        "Unix sockets may be made, other families may not",
+    ),
+    (
+        "personality",
+        "it may be asked for, and set to that of Linux",
+    ),
+    ("sendto", FAST_OPEN),
+    ("sendmsg", FAST_OPEN),
+    ("sendmmsg", FAST_OPEN),
 ];
+
+const FAST_OPEN: &str = "data may be sent, but not by opening a connection with it";
+
+/// What the sandbox looks at in a call's arguments, whatever the policy says; `None` if it looks at none.
+pub fn filtered(call: &str) -> Option<&'static str> {
+    let found = FILTERED.iter().find(|(name, _)| *name == call);
+    found.map(|(_, what)| *what)
+}
 
 impl Policy {
     /// Explains what the policy says to a query.
@@ -244,9 +263,8 @@ impl Policy {
                 "what no rule allows is refused",
             );
         };
-        let filter = FILTERED.iter().find(|(name, _)| *name == call);
-        let (verdict, why) = match filter {
-            Some((_, filter)) => (Verdict::Filtered, format!("{}; {filter}", entry.reason)),
+        let (verdict, why) = match filtered(call) {
+            Some(filter) => (Verdict::Filtered, format!("{}; {filter}", entry.reason)),
             None => (Verdict::Allowed, entry.reason.clone()),
         };
         ruled(

@@ -7,11 +7,13 @@
 pub mod catalogue;
 pub mod cause;
 pub mod central;
+pub mod diff;
 pub mod event;
 pub mod explain;
 pub mod grant;
 pub mod id;
 pub mod judge;
+pub mod learn;
 pub mod lease;
 pub mod outline;
 pub mod path;

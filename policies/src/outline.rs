@@ -3,7 +3,7 @@
 //! It holds opaque ids, counts, amounts, and the places where views are mounted. No name, parameter or command of a client's, and no path
 //! of its files, ever enters it: those are in the recipe and the manifest, which are sealed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,23 @@ pub struct Wishes {
     pub held: bool,
     /// The first, the middle and the last task of each step come first, and the others when those are done.
     pub trial: bool,
+}
+
+impl Outline {
+    /// The steps that must be done before a step, and those before them.
+    pub fn steps_before(&self, step: u32) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![step];
+        while let Some(step) = open.pop() {
+            let before = self.steps.get(step as usize);
+            for before in before.into_iter().flat_map(|step| &step.depends_on) {
+                if found.insert(*before) {
+                    open.push(*before);
+                }
+            }
+        }
+        found
+    }
 }
 
 /// One step: how many tasks, and what each needs.

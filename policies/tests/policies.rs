@@ -18,7 +18,9 @@ use safelight_policies::{
     why_never,
 };
 
-const SHIPPED: [&str; 4] = ["base", "blender", "generic", "povray"];
+const SHIPPED: [&str; 7] = [
+    "base", "blender", "ffmpeg", "generic", "povray", "python", "strict",
+];
 
 fn name(text: &str) -> PolicyName {
     PolicyName::new(text).unwrap()
@@ -76,7 +78,7 @@ mod profiles {
         let catalogue = Catalogue::shipped().unwrap();
         let names: Vec<_> = catalogue.list().map(|(name, _)| name.to_string()).collect();
         assert_eq!(names, SHIPPED);
-        for text in ["generic", "povray", "blender"] {
+        for text in SHIPPED.iter().filter(|name| **name != "base") {
             assert_eq!(shipped(text).warnings(), [], "{text}");
         }
         assert_eq!(shipped("base").warnings().len(), 1);
@@ -170,6 +172,7 @@ mod profiles {
             let terms = grant.terms();
             for feature in Feature::ALL {
                 let expected = match feature {
+                    Feature::CgroupKill if policy == "strict" => Requirement::Require,
                     Feature::CgroupKill | Feature::CgroupLimits => Requirement::BestEffort,
                     _ => Requirement::Require,
                 };
@@ -306,7 +309,7 @@ mod parsing {
             ),
             (
                 "extends = [\"bse\"]",
-                "own.toml:4: there is no policy named bse to extend; there are: base, blender, generic, own, povray",
+                "own.toml:4: there is no policy named bse to extend; there are: base, blender, ffmpeg, generic, own, povray, python, strict",
             ),
             (
                 "[seccomp]\nbase = \"renderer-v9\"",
@@ -354,7 +357,7 @@ mod parsing {
         assert!(add(&mut catalogue, &" ".repeat(262_145)).contains("is too long (at most 262144)"));
         assert_eq!(
             catalogue.resolve(&name("nope")).unwrap_err().to_string(),
-            "there is no policy named nope; there are: base, blender, generic, povray"
+            "there is no policy named nope; there are: base, blender, ffmpeg, generic, povray, python, strict"
         );
     }
 

@@ -1,14 +1,14 @@
-//! For whom a job is sealed: its key is wrapped to one prekey of one site, and to its client.
+//! For whom a job is sealed: its key is wrapped to one prekey of one site.
 //!
 //! A job is addressed again without being sealed again: outline, manifest, recipe and segments stay, and only the envelope is new.
 
 use safelight_bundle::{BlobList, Envelope, Prekey};
 use safelight_policies::{
-    id::{JobId, KemKey, ObjectId, VerifyKey},
+    id::{JobId, ObjectId, VerifyKey},
     outline::Outline,
 };
 use safelight_seal::{
-    job_key::{JobKey, TO_CLIENT, TO_WARDEN},
+    job_key::{JobKey, TO_WARDEN},
     key_file::ClientSecret,
     manifest::{EntryKind, Manifest},
     random::{Random, SystemRandom},
@@ -32,7 +32,7 @@ pub(super) struct Announced {
     pub(super) recipe: ObjectId,
 }
 
-/// The signed envelope: the job key wrapped to the site's one-time prekey and to this client, and nothing that says what the job is.
+/// The signed envelope: the job key wrapped to the site's one-time prekey, and nothing that says what the job is.
 pub(super) fn envelope(
     secret: &ClientSecret,
     random: &dyn Random,
@@ -45,22 +45,17 @@ pub(super) fn envelope(
         inputs,
         recipe,
     } = announced;
-    let stanza = |to: &KemKey, purpose| {
-        let stanza = key
-            .wrap(to, purpose, outline.job, random)
-            .or_fail(Kind::Internal)?;
-        postcard::to_stdvec(&stanza).or_fail(Kind::Internal)
-    };
+    let stanza = key.wrap(&prekey.key, TO_WARDEN, outline.job, random);
+    let stanza = stanza.or_fail(Kind::Internal)?;
     let envelope = Envelope {
         version: safelight_bundle::ENVELOPE_VERSION,
         client_verify: secret.sign.public(),
-        client_kem: secret.kem.public(),
+        attest: key.attest_key().public(),
         inputs,
         recipe,
         prekey: prekey.id,
         site: prekey.site,
-        stanza_for_site: stanza(&prekey.key, TO_WARDEN)?,
-        stanza_for_client: stanza(&secret.kem.public(), TO_CLIENT)?,
+        stanza_for_site: stanza.to_bytes().to_vec(),
         issued: process::now_seconds(),
         expires: outline.expires,
         outline,
@@ -89,7 +84,7 @@ pub(super) fn list(
     objects.sort_unstable();
     objects.dedup();
     let blob = |id: ObjectId| {
-        let len = store.area().len(id).or_fail(Kind::Environment)?;
+        let len = store.area().claim(id).or_fail(Kind::Environment)?;
         let len = len.and_then(|len| u32::try_from(len).ok()).ok_or_else(|| {
             Failure::new(
                 Kind::Environment,

@@ -4,12 +4,13 @@
 
 use safelight_bundle::Prekey;
 use safelight_policies::{
-    id::{ClientAlias, JobId, ObjectId},
+    id::{ClientAlias, JobId, KemKey, ObjectId},
     outline::Outline,
 };
 use safelight_seal::{
     blob::Purpose,
     job_key::JobKey,
+    job_keys::JobKeys,
     key_file::ClientSecret,
     manifest::{Kind as ManifestKind, Manifest, Tree},
     random::Random,
@@ -45,6 +46,8 @@ pub(crate) struct Goods {
     pub(crate) homeward: Homeward,
     /// What the agent is told.
     pub(crate) order: Order,
+    /// Who may read the job besides its client.
+    pub(crate) readers: Vec<KemKey>,
 }
 
 /// A job that is sealed.
@@ -103,6 +106,7 @@ impl<'a> Sealing<'a> {
             recipe,
             homeward,
             order,
+            readers,
         } = goods;
         trees.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Manifest {
@@ -117,8 +121,7 @@ impl<'a> Sealing<'a> {
         let recipe = self
             .store
             .put_bytes(&self.blob(Purpose::Recipe, &recipe)?)?;
-        let home = postcard::to_stdvec(&homeward).or_fail(Kind::Internal)?;
-        let home = self.blob(Purpose::Home, &home)?;
+        let home = self.blob(Purpose::Home, &homeward.encode()?)?;
         let announced = Announced {
             outline,
             inputs,
@@ -127,6 +130,15 @@ impl<'a> Sealing<'a> {
         let envelope =
             addressing::envelope(self.secret, self.random, &self.key, announced, prekey)?;
         let directory = self.state.job(self.job)?;
+        let keys = JobKeys::wrap(
+            &self.key,
+            self.job,
+            &self.secret.kem.public(),
+            &readers,
+            self.random,
+        );
+        let keys = keys.or_fail(Kind::User)?.to_file_bytes();
+        jobs::write_private(&directory.join("keys"), &keys)?;
         jobs::write_private(&directory.join("home"), &home)?;
         jobs::write_private(
             &directory.join("order.json"),

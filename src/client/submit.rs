@@ -17,7 +17,7 @@ use safelight_job::{
 use safelight_policies::{
     Policy,
     event::Control,
-    id::{JobId, ObjectId, PolicyName},
+    id::{JobId, KemKey, ObjectId, PolicyName},
     judge::Request,
     outline::Outline,
     path::CentralPath,
@@ -57,6 +57,8 @@ pub(crate) struct Handed {
     pub(crate) priority: Option<u8>,
     /// The policy: a name or a file.
     pub(crate) policy: Option<String>,
+    /// Who may read the job besides its client.
+    pub(crate) readers: Vec<KemKey>,
     /// Says nothing but what went wrong.
     pub(crate) quiet: bool,
 }
@@ -91,6 +93,7 @@ pub(crate) fn submit(state: &State, handed: &Handed) -> Result<Submitted, Failur
         secret: &secret,
         sealing: &sealing,
         recipe,
+        readers: &handed.readers,
         spec: policy_source::absolute(&spec)?,
     };
     let steps = outline.steps.len() as u64;
@@ -253,6 +256,7 @@ struct Submitting<'a> {
     secret: &'a ClientSecret,
     sealing: &'a Sealing<'a>,
     recipe: JobRecipe,
+    readers: &'a [KemKey],
     /// The policy, as the agent finds it.
     spec: String,
 }
@@ -283,6 +287,7 @@ impl Submitting<'_> {
                 files,
                 bytes,
             },
+            readers: self.readers.to_vec(),
         };
         let sealed = sealing.seal(goods, outline.clone(), &prekey)?;
         let envelope = sealing.list(&sealed)?;

@@ -1,71 +1,82 @@
-//! `safelight audit`: what a job touched, and whether its logs are as they were written.
+//! `safelight audit`: what jobs touched, who touched it, and whether the logs are as they were written.
 //!
 //! A log that is not whole is shown up to where it can be trusted, the others are shown all the same, and the command fails.
 
+mod asked;
+mod compare;
+mod export;
+mod filter;
+mod form;
+mod prove;
+mod readers;
+mod report;
 mod rows;
+mod sentence;
+mod summary;
+mod tail;
 mod verify;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, builder::PossibleValuesParser};
-use safelight_policies::id::TaskId;
+use clap::{Args, Subcommand};
 
-use self::rows::{Denial, Filter, sentence};
-use super::chosen::{ChosenJob, ChosenTask};
+use self::{
+    asked::{Asked, Narrow},
+    form::{Form, Row},
+    rows::Denial,
+    sentence::sentence,
+};
+use super::chosen::ChosenJob;
 use crate::{
     failure::Failure,
-    opened::OpenedJob,
-    records::{self, ACTIONS, Line, Logs, OpenedRecord, Paths, Walked},
-    results,
-    state::State,
-    terminal::{print, print_json, say, table},
+    records::{Line, OpenedRecord},
+    terminal::print,
 };
 
-/// What is asked of a log.
+/// What is asked of the logs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Show every record, oldest first
     ///
     /// Records that do not open are always shown, whatever is asked for.
-    Show(ShowArgs),
+    Show(AuditArgs),
+    /// Show the last records, and with --follow those that come
+    Tail(tail::TailArgs),
     /// Show what was read and written, one row for each path
     Files(AuditArgs),
     /// Show what the policy refused, and by which rule
     Denied(AuditArgs),
     /// Show what the job looked for, did not find, and did not make itself
     Missing(AuditArgs),
+    /// Show who read a file: which job, task, node and program, and how much of it
+    WhoRead(readers::ReadersArgs),
+    /// Sum jobs up: paths, bytes, programs, refusals, sessions, and events that were lost
+    Summary(AuditArgs),
+    /// Show what one job did with its files that another did not
+    Diff(compare::CompareArgs),
     /// Check that nothing was changed, removed, moved or added
     ///
-    /// Follows each log's chain from the beginning, compares the job's own with what the ledger noted of it, and opens every sealed
-    /// record. Ends with exit code 4 and names the records if something is wrong.
+    /// Follows each log's chain from the beginning, compares the job's own with what the ledger noted of it, every log with what its
+    /// client's register says of it, the register with what the client saw of it, and opens every sealed record. Ends with exit code 4
+    /// and names the records if something is wrong.
     Verify(VerifyArgs),
+    /// Write what happened to a job as one page of HTML, to send to its client
+    Report(report::ReportArgs),
+    /// Prove that a record is on a log, to somebody who has neither the log nor a key to open it
+    ///
+    /// The proof is a file of JSON that `audit verify --proof` checks, and a small program that is not ours could.
+    Prove(prove::ProveArgs),
     /// Write all records as JSON lines, to standard output or to a file
-    Export(ExportArgs),
+    Export(export::ExportArgs),
 }
 
 /// Arguments of most questions.
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
     #[command(flatten)]
-    job: ChosenJob,
+    about: Narrow,
     #[command(flatten)]
-    task: ChosenTask,
-    /// One JSON object a line
-    #[arg(long)]
-    json: bool,
-}
-
-/// Arguments of `show`.
-#[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    about: AuditArgs,
-    /// Only this action, like open-write; may be given several times
-    #[arg(long, value_name = "ACTION", value_parser = PossibleValuesParser::new(ACTIONS), hide_possible_values = true)]
-    action: Vec<String>,
-    /// Only paths that fit, as the job spelled them: `*` within a part, `**` across parts
-    #[arg(long, value_name = "GLOB")]
-    path: Option<String>,
+    form: Form,
 }
 
 /// Arguments of `verify`.
@@ -76,172 +87,87 @@ pub(crate) struct VerifyArgs {
     /// One JSON object
     #[arg(long)]
     json: bool,
-}
-
-/// Arguments of `export`.
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    #[command(flatten)]
-    job: ChosenJob,
-    #[command(flatten)]
-    task: ChosenTask,
-    /// The file; it is made readable for you only, and replaced if it is there
+    /// Check this proof of `audit prove` instead
     #[arg(long, value_name = "FILE")]
-    to: Option<PathBuf>,
+    proof: Option<PathBuf>,
 }
 
 /// Answers.
 pub(crate) fn run(command: AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::Show(arguments) => show(&arguments),
+        AuditCommand::Tail(arguments) => tail::run(&arguments),
         AuditCommand::Files(arguments) => files(&arguments),
         AuditCommand::Denied(arguments) => denied(&arguments),
         AuditCommand::Missing(arguments) => missing(&arguments),
-        AuditCommand::Verify(arguments) => verify::verify(&arguments.job, arguments.json),
-        AuditCommand::Export(arguments) => export(&arguments),
+        AuditCommand::WhoRead(arguments) => readers::run(&arguments),
+        AuditCommand::Summary(arguments) => summary::run(&arguments),
+        AuditCommand::Diff(arguments) => compare::run(&arguments),
+        AuditCommand::Verify(arguments) => match &arguments.proof {
+            Some(path) => prove::verify(&arguments.job.state()?, path),
+            None => verify::verify(&arguments.job, arguments.json),
+        },
+        AuditCommand::Report(arguments) => report::run(&arguments),
+        AuditCommand::Prove(arguments) => prove::run(&arguments),
+        AuditCommand::Export(arguments) => export::run(&arguments),
     }
 }
 
-/// The job that is asked about, and the task.
-struct Asked {
-    state: State,
-    opened: OpenedJob,
-    task: Option<TaskId>,
-}
-
-impl Asked {
-    fn open(job: &ChosenJob, task: &ChosenTask) -> Result<Self, Failure> {
-        let (state, opened) = job.open()?;
-        let task = task.of(&opened.envelope.outline)?;
-        Ok(Self {
-            state,
-            opened,
-            task,
-        })
-    }
-
-    fn logs(&self) -> Result<Logs<'_>, Failure> {
-        Ok(Logs::of(&self.state, &self.opened)?.only(self.task))
-    }
-
-    /// True if a record is about what is asked. One that is wrong could be about anything.
-    fn is_about(&self, record: &OpenedRecord) -> bool {
-        self.task.is_none() || record.task == self.task || record.what.is_wrong()
-    }
-
-    /// True if it helps to say which task it was.
-    fn names_tasks(&self) -> bool {
-        results::tasks(&self.opened.envelope.outline) > 1
-    }
-
-    /// What was done with each path.
-    fn paths(&self) -> Result<(Paths, Walked), Failure> {
-        let mut paths = Paths::default();
-        let walked = records::one_by_one(&self.logs()?, |record| {
-            if self.is_about(&record) {
-                paths.add(&record);
-            }
-            Ok(())
-        })?;
-        Ok((paths, walked))
-    }
-
-    /// Says what the answer does not: that it is empty, or that a log is not whole.
-    fn conclude(&self, walked: Walked, found: usize, nothing: &str) -> Result<(), Failure> {
-        walked.right()?;
-        if found == 0 {
-            say(format!("{}: {nothing}", self.opened.job()));
-        }
-        Ok(())
-    }
-}
-
-fn show(arguments: &ShowArgs) -> Result<(), Failure> {
-    let filter = Filter::new(&arguments.action, arguments.path.as_deref())?;
-    let about = &arguments.about;
-    let asked = Asked::open(&about.job, &about.task)?;
-    let keep = |record: &OpenedRecord| filter.keeps(&record.what) && asked.is_about(record);
-    let names_tasks = asked.names_tasks();
-    let mut shown = 0;
-    let walked = records::in_order(&asked.logs()?, keep, |record| {
-        shown += 1;
-        if about.json {
-            print_json(&Line::of(&record))
-        } else {
-            print(sentence(&record, names_tasks))
-        }
-    })?;
-    asked.conclude(walked, shown, "no such record")
+fn show(arguments: &AuditArgs) -> Result<(), Failure> {
+    let asked = Asked::open(&arguments.about)?;
+    let names = asked.names();
+    let mut sheet = arguments.form.records()?;
+    let found = asked.each(
+        |record| asked.filter.keeps(record),
+        |opened, record| match &mut sheet {
+            Some(sheet) => sheet.put(&asked.of(opened, Line::of(&record))),
+            None => print(sentence(&record, names.tasks)),
+        },
+    )?;
+    asked.conclude(found, "no such record")
 }
 
 fn files(arguments: &AuditArgs) -> Result<(), Failure> {
-    let asked = Asked::open(&arguments.job, &arguments.task)?;
-    let names_tasks = asked.names_tasks();
-    let (paths, walked) = asked.paths()?;
-    let rows = rows::files(&paths);
-    if arguments.json {
-        rows.iter()
-            .try_for_each(|row| print_json(&row.line(names_tasks)))?;
-    } else if !rows.is_empty() {
-        let cells: Vec<_> = rows.iter().map(|row| row.cells(names_tasks)).collect();
-        table(&rows::File::head(names_tasks), &cells)?;
-    }
-    asked.conclude(walked, rows.len(), "the command touched no file of yours")
-}
-
-fn denied(arguments: &AuditArgs) -> Result<(), Failure> {
-    let asked = Asked::open(&arguments.job, &arguments.task)?;
-    let names_tasks = asked.names_tasks();
-    let keep = |record: &OpenedRecord| Denial::of(record).is_some() && asked.is_about(record);
-    let mut denials = Vec::new();
-    let walked = records::in_order(&asked.logs()?, keep, |record| {
-        if arguments.json {
-            print_json(&Line::of(&record))?;
-        }
-        denials.extend(Denial::of(&record).map(|denial| denial.cells(names_tasks)));
-        Ok(())
+    let asked = Asked::open(&arguments.about)?;
+    let names = asked.names();
+    let mut sheet = arguments
+        .form
+        .sheet(names.head(rows::File::head(names.tasks)));
+    let walked = asked.paths(|opened, paths| {
+        rows::files(paths, &asked.filter)
+            .iter()
+            .try_for_each(|row| sheet.row(&names.of(opened.job(), row)))
     })?;
-    if !arguments.json && !denials.is_empty() {
-        table(&Denial::head(names_tasks), &denials)?;
-    }
-    asked.conclude(walked, denials.len(), "nothing was denied")
+    asked.conclude(walked.shown(sheet.end()?), "no file of yours was touched")
 }
 
 fn missing(arguments: &AuditArgs) -> Result<(), Failure> {
-    let asked = Asked::open(&arguments.job, &arguments.task)?;
-    let names_tasks = asked.names_tasks();
-    let (paths, walked) = asked.paths()?;
-    let rows = rows::missing(&paths);
-    if arguments.json {
-        rows.iter()
-            .try_for_each(|row| print_json(&row.line(names_tasks)))?;
-    } else if !rows.is_empty() {
-        let cells: Vec<_> = rows.iter().map(|row| row.cells(names_tasks)).collect();
-        table(&rows::Missing::head(names_tasks), &cells)?;
-    }
-    asked.conclude(walked, rows.len(), "nothing was missing")
+    let asked = Asked::open(&arguments.about)?;
+    let names = asked.names();
+    let mut sheet = arguments
+        .form
+        .sheet(names.head(rows::Missing::head(names.tasks)));
+    let walked = asked.paths(|opened, paths| {
+        rows::missing(paths, &asked.filter)
+            .iter()
+            .try_for_each(|row| sheet.row(&names.of(opened.job(), row)))
+    })?;
+    asked.conclude(walked.shown(sheet.end()?), "nothing was missing")
 }
 
-fn export(arguments: &ExportArgs) -> Result<(), Failure> {
-    let asked = Asked::open(&arguments.job, &arguments.task)?;
-    let (logs, keep) = (asked.logs()?, |record: &OpenedRecord| {
-        asked.is_about(record)
-    });
-    let Some(path) = &arguments.to else {
-        let walked = records::in_order(&logs, keep, |record| print_json(&Line::of(&record)))?;
-        return walked.right();
-    };
-    let mut all = Vec::new();
-    let walked = records::in_order(&logs, keep, |record| {
-        all.push(record);
-        Ok(())
+fn denied(arguments: &AuditArgs) -> Result<(), Failure> {
+    let asked = Asked::open(&arguments.about)?;
+    let names = asked.names();
+    let mut sheet = arguments.form.sheet(names.head(Denial::head(names.tasks)));
+    let keep = |record: &OpenedRecord| Denial::of(record).is_some() && asked.filter.keeps(record);
+    let walked = asked.each(keep, |opened, record| {
+        let row = |denial: &Denial<'_>| Row {
+            cells: denial.cells(names.tasks),
+            line: Line::of(&record),
+        };
+        Denial::of(&record).map_or(Ok(()), |denial| {
+            sheet.row(&names.of(opened.job(), &row(&denial)))
+        })
     })?;
-    records::export(&all, path)?;
-    say(format!(
-        "{}: {} records in {}",
-        asked.opened.job(),
-        all.len(),
-        path.display()
-    ));
-    walked.right()
+    asked.conclude(walked.shown(sheet.end()?), "nothing was denied")
 }

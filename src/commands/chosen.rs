@@ -27,6 +27,11 @@ pub(super) struct ChosenJob {
 }
 
 impl ChosenJob {
+    /// The state that it is looked for in.
+    pub(super) fn state(&self) -> Result<State, Failure> {
+        State::open(self.state.state.as_deref())
+    }
+
     /// Finds it in the books.
     pub(super) fn find(&self) -> Result<(State, JobId), Failure> {
         let state = State::open(self.state.state.as_deref())?;
@@ -51,6 +56,16 @@ pub(super) struct ChosenTask {
 }
 
 impl ChosenTask {
+    /// Names the task.
+    pub(super) fn set(&mut self, task: TaskId) {
+        self.task = Some(task);
+    }
+
+    /// The task as it was named, of whichever job.
+    pub(super) fn any(&self) -> Option<TaskId> {
+        self.task
+    }
+
     /// The task, which must be one of the job's; `None` for all of them.
     pub(super) fn of(&self, outline: &Outline) -> Result<Option<TaskId>, Failure> {
         match self.task {

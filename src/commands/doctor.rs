@@ -4,11 +4,17 @@ use std::ffi::OsString;
 
 use clap::Args;
 use safelight_policies::{Catalogue, Request, id::PolicyName};
-use safelight_worker::probe::{self, HostReport};
+use safelight_worker::{
+    HostFacts, Identity, Plan,
+    behind::{self, Wall},
+    probe::{self, HostReport},
+};
 use serde::Serialize;
 
 use crate::{
     failure::{Failure, Kind, OrFail},
+    policy_source,
+    state::user,
     terminal::{print_json, say, table},
 };
 
@@ -29,6 +35,22 @@ pub(crate) struct WithoutArgs {
     /// The feature to take away: landlock, seccomp, user-namespace, namespaces or network-namespace
     feature: OsString,
     /// What to run, usually safelight itself
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Arguments of `__behind`.
+#[derive(Debug, Args)]
+pub(crate) struct BehindArgs {
+    /// The policy whose wall it is
+    #[arg(long, default_value = LEAST)]
+    policy: String,
+    /// Where the command may write
+    #[arg(long, default_value = "/tmp")]
+    scratch: String,
+    /// The wall: landlock, seccomp, user or capabilities
+    wall: OsString,
+    /// What to run
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     command: Vec<OsString>,
 }
@@ -100,4 +122,23 @@ pub(crate) fn without(arguments: WithoutArgs) -> Result<(), Failure> {
     let error = safelight_worker::without::main(words);
     let known: Vec<_> = safelight_worker::without::names().collect();
     Err(Failure::from_error(Kind::User, &error).hint(format!("one of {}", known.join(", "))))
+}
+
+/// Runs a command behind one wall only. Returns only if that fails.
+pub(crate) fn behind(arguments: &BehindArgs) -> Result<(), Failure> {
+    let wall = Wall::parse(&arguments.wall).ok_or_else(|| {
+        let known: Vec<_> = Wall::ALL.iter().map(|wall| wall.as_str()).collect();
+        Failure::new(Kind::User, "there is no such wall")
+            .hint(format!("one of {}", known.join(", ")))
+    })?;
+    let (catalogue, name) = policy_source::load(&arguments.policy)?;
+    let policy = catalogue.resolve(&name).or_fail(Kind::Config)?;
+    let grant = policy.admit(&Request::default()).or_fail(Kind::Denied)?;
+    let facts = HostFacts::read(grant.terms()).or_fail(Kind::Environment)?;
+    // The last slot's: no session of this host is likely to have it.
+    let own = user::session(u16::MAX);
+    let identity = Identity::Root { uid: own, gid: own };
+    let plan = Plan::new(grant, &facts, identity).or_fail(Kind::Environment)?;
+    let error = behind::main(wall, &plan, &arguments.scratch, &arguments.command);
+    Err(Failure::from_error(Kind::Environment, &error))
 }

@@ -198,8 +198,8 @@ mod tests {
         assert_eq!(std::fs::read(&file).unwrap(), before);
         let own = existing(&State::open(Some(directory.path())).unwrap()).unwrap();
         let text = serde_json::to_string(&own.line()).unwrap();
-        // The file is magic, version, three secrets of 32 bytes.
-        for secret in before[8..8 + 96].chunks(32) {
+        // The file is a header of 16 bytes, then three secrets of 32 bytes.
+        for secret in before[16..16 + 96].chunks(32) {
             let hex = data_encoding::HEXLOWER.encode(secret);
             assert!(!text.contains(&hex), "a secret is shown");
         }

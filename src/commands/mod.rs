@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod audit;
+pub(crate) mod bench;
 mod chosen;
 pub(crate) mod control;
 pub(crate) mod demo;

@@ -1,10 +1,13 @@
 //! `safelight policy`: what the policies say, whether a file is one, and who decided what.
 
+mod learn;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use safelight_policies::{
     Line, Policy, Warning,
+    diff::Diff,
     explain::{Explanation, Query, Verdict},
     id::PolicyName,
 };
@@ -30,6 +33,15 @@ pub(crate) enum PolicyCommand {
     ///
     /// Errors name the line and end with exit code 3. Warnings name what is allowed but deserves a second look, on standard error.
     Check(CheckArgs),
+    /// Say what one policy allows that another does not
+    ///
+    /// Both are compared resolved, by what they come to. That they differ is a success.
+    Diff(DiffArgs),
+    /// Run a command with everything on the log, and write the policy that it was seen to need
+    ///
+    /// The command runs in a session under --policy. The new policy extends that one, and of the central paths it allows only the
+    /// directories that were read and written, each with a reason. It is a draft: read it before it is used.
+    Learn(learn::LearnArgs),
     /// Say whether a job may do something, by which rule, and why
     ///
     /// An answer is a success, whether it is yes or no.
@@ -62,6 +74,18 @@ pub(crate) struct ShowArgs {
 pub(crate) struct CheckArgs {
     /// The TOML file
     file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A shipped policy's name, or a TOML file
+    first: String,
+    /// Another
+    second: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -105,6 +129,8 @@ pub(crate) fn run(command: PolicyCommand) -> Result<(), Failure> {
         PolicyCommand::List(arguments) => list(&arguments),
         PolicyCommand::Show(arguments) => show(&arguments),
         PolicyCommand::Check(arguments) => check(&arguments),
+        PolicyCommand::Diff(arguments) => diff(&arguments),
+        PolicyCommand::Learn(arguments) => learn::run(&arguments),
         PolicyCommand::Explain(arguments) => explain(&arguments),
     }
 }
@@ -205,6 +231,38 @@ fn check(arguments: &CheckArgs) -> Result<(), Failure> {
         policy.name(),
         policy.digest()
     ))
+}
+
+#[derive(Serialize)]
+struct Differ<'a> {
+    first: &'a PolicyName,
+    second: &'a PolicyName,
+    #[serde(flatten)]
+    diff: Diff,
+}
+
+fn diff(arguments: &DiffArgs) -> Result<(), Failure> {
+    let (first, second) = (resolve(&arguments.first)?, resolve(&arguments.second)?);
+    let diff = first.diff(&second);
+    if arguments.json {
+        return print_json(&Differ {
+            first: first.name(),
+            second: second.name(),
+            diff,
+        });
+    }
+    for (one, other, allowances) in [(&second, &first, &diff.more), (&first, &second, &diff.less)] {
+        let (one, other) = (one.name(), other.name());
+        if allowances.is_empty() {
+            print(format!("{one} allows nothing that {other} does not"))?;
+            continue;
+        }
+        print(format!("what {one} allows and {other} does not:"))?;
+        for allowance in allowances {
+            print(format!("  {allowance}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn explain(arguments: &ExplainArgs) -> Result<(), Failure> {

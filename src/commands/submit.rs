@@ -17,6 +17,7 @@ use crate::{
     client::submit::{Handed, Submitted, submit},
     failure::{Failure, Kind},
     process,
+    reader::Reader,
     records::Line,
     site::{Config, Role},
     state::State,
@@ -41,6 +42,9 @@ pub(crate) struct SubmitArgs {
     /// What the job may do: a policy's name, or a TOML file [default: as the job says, or generic]
     #[arg(long, value_name = "POLICY")]
     policy: Option<String>,
+    /// The receiving key of somebody who may read the job later, from a bundle of it: `safelight key show` prints theirs
+    #[arg(long, value_name = "KEY")]
+    reader: Vec<Reader>,
     /// Wait until the job's results are at home, and say what happens to it; 10 if there are none
     #[arg(long)]
     wait: bool,
@@ -104,6 +108,7 @@ pub(crate) fn run(arguments: SubmitArgs) -> Result<ExitCode, Failure> {
         place: arguments.place.map(|Place(wanted)| wanted),
         priority: arguments.priority,
         policy: arguments.policy,
+        readers: arguments.reader.into_iter().map(|it| it.0).collect(),
         quiet,
     };
     let submitted = submit(&state, &handed)?;

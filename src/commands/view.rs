@@ -3,10 +3,17 @@
 //! The mount is served by a process of its own, so that the command returns; every access goes on the job's log as a debug access,
 //! before the answer, like the job's own.
 
+mod diff;
+mod exchange;
 mod layers;
 mod serve;
+mod shell;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use safelight_channel::Channel;
@@ -24,7 +31,7 @@ use crate::{
     jobs::Left,
     process,
     results::{self, Wanted, task_name},
-    run::Books,
+    run::{self, Books},
     state::State,
     terminal,
 };
@@ -35,10 +42,14 @@ const AT_A_TIME: usize = 1000;
 /// Look at a job's files as the job saw them
 #[derive(Debug, Subcommand)]
 pub(crate) enum ViewCommand {
-    /// Mount a finished job's view, read-only; unmount with `fusermount3 -u DIR` or `umount DIR`
+    /// Mount a job's view as the job saw it; unmount with `fusermount3 -u DIR` or `umount DIR`
     Mount(MountArgs),
     /// List what the job had and what it wrote
     Ls(view_ls::LsArgs),
+    /// Stand where a task stood: its sandbox, environment and view, with a shell in place of its command
+    Shell(shell::ShellArgs),
+    /// Show which files two jobs had or wrote otherwise
+    Diff(diff::DiffArgs),
 }
 
 /// Which files of a job.
@@ -51,22 +62,28 @@ pub(crate) struct Which {
     /// With what this attempt wrote, failed ones too: a number or `last` [default: what was accepted]
     #[arg(long, value_name = "N")]
     attempt: Option<Wanted>,
-    /// Only what the client sent in
-    #[arg(long, conflicts_with_all = ["attempt", "task"])]
+    /// Only what the client sent in, and nothing that the job wrote
+    #[arg(long = "without-outputs", alias = "inputs", conflicts_with_all = ["attempt", "task"])]
     inputs: bool,
     #[command(flatten)]
     state: StateArgs,
 }
 
-/// Mount a finished job's view, read-only
+/// Mount a job's view as the job saw it
 ///
-/// A job with one central path shows that path's tree at DIR; with several, each tree below DIR at its own path.
+/// Read-only, unless what is written is to be thrown away. Every access is on the log, as a look from outside. A job with one central path shows that path's tree at DIR; with several, each tree below DIR at its own path.
 #[derive(Debug, Args)]
 pub(crate) struct MountArgs {
     #[command(flatten)]
     which: Which,
     /// An empty directory
     directory: PathBuf,
+    /// Let files be changed; what is written is encrypted on disk, seen here only, and gone with the mount
+    #[arg(long)]
+    writable: bool,
+    /// Take the mount away after this time (90s, 15m, 2h, 1d)
+    #[arg(long = "for", value_name = "TIME", value_parser = run::duration, default_value = "8h")]
+    limit: Duration,
 }
 
 /// What the serving process is told by the command that started it.
@@ -74,8 +91,13 @@ pub(crate) struct MountArgs {
 enum Told {
     /// Show also what these wrote, in order.
     With(Vec<SessionId>),
-    /// That is all.
-    Mount,
+    /// That is all: mount it.
+    Mount {
+        /// With a layer for what is written.
+        writable: bool,
+        /// For so many seconds.
+        seconds: u64,
+    },
 }
 
 /// What the serving process says to it.
@@ -85,11 +107,14 @@ enum Said {
     Failed { message: String },
 }
 
-pub(crate) fn run(command: ViewCommand) -> Result<(), Failure> {
+pub(crate) fn run(command: ViewCommand) -> Result<ExitCode, Failure> {
     match command {
-        ViewCommand::Mount(arguments) => mount(&arguments),
-        ViewCommand::Ls(arguments) => view_ls::run(&arguments),
+        ViewCommand::Mount(arguments) => mount(&arguments)?,
+        ViewCommand::Ls(arguments) => view_ls::run(&arguments)?,
+        ViewCommand::Diff(arguments) => diff::run(&arguments)?,
+        ViewCommand::Shell(arguments) => return shell::run(&arguments),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Starts the serving process and waits until the view stands.
@@ -112,7 +137,11 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
     let job = chosen.job.to_string();
     let words = ["--job", &job, "--directory", &directory, "--state", &state];
     let server = process::start("__mount", &words, None, None)?;
-    tell(&server.channel, &chosen.written)?;
+    let mount = Told::Mount {
+        writable: arguments.writable,
+        seconds: arguments.limit.as_secs(),
+    };
+    tell(&server.channel, &chosen.written, &mount)?;
     let said = server.channel.expect::<Said>().or_fail(Kind::Internal)?;
     match said.message {
         Said::Mounted => {
@@ -120,7 +149,12 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
                 Some(by) => format!("its inputs and what {by} wrote"),
                 None => "its inputs".to_owned(),
             };
-            terminal::say(format!("{job}: {what}, read-only at {}", shown.display()));
+            let how = match arguments.writable {
+                true => "writable, to be thrown away,",
+                false => "read-only",
+            };
+            let (at, seconds) = (shown.display(), arguments.limit.as_secs());
+            terminal::say(format!("{job}: {what}, {how} at {at} for {seconds} s"));
             terminal::say(format!("unmount with: fusermount3 -u {}", shown.display()));
             Ok(())
         }
@@ -129,12 +163,12 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
 }
 
 /// Tells the serving process what it shows. A job may have more results than a message holds.
-fn tell(server: &Channel, written: &[Left]) -> Result<(), Failure> {
+fn tell(server: &Channel, written: &[Left], mount: &Told) -> Result<(), Failure> {
     for some in written.chunks(AT_A_TIME) {
         let sessions = some.iter().map(|left| left.session).collect();
         server.send(&Told::With(sessions)).or_fail(Kind::Internal)?;
     }
-    server.send(&Told::Mount).or_fail(Kind::Internal)
+    server.send(mount).or_fail(Kind::Internal)
 }
 
 /// Who wrote what is shown, in words; nobody if it is the inputs alone.
@@ -220,9 +254,15 @@ mod tests {
             })
             .collect();
         let expected: Vec<_> = all.iter().map(|left| left.session).collect();
-        let teller = std::thread::spawn(move || tell(&ours, &all).unwrap());
+        let mount = Told::Mount {
+            writable: true,
+            seconds: 9,
+        };
+        let teller = std::thread::spawn(move || tell(&ours, &all, &mount).unwrap());
         let heard = serve::hear(&theirs).unwrap();
         teller.join().unwrap();
-        assert_eq!(heard, expected);
+        assert_eq!(heard.sessions, expected);
+        assert!(heard.writable);
+        assert_eq!(heard.limit, Duration::from_secs(9));
     }
 }

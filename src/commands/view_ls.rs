@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use safelight_audit::Source;
-use safelight_policies::event::Control;
 use safelight_seal::manifest::{Entry, EntryKind, Manifest};
 use serde::Serialize;
 
@@ -36,13 +34,7 @@ pub(super) fn run(arguments: &LsArgs) -> Result<(), Failure> {
     let shown = arguments.which.find()?;
     let state = &shown.state;
     let opened = OpenedJob::open(state, shown.job)?;
-    let (uid, how) = (nix::unistd::getuid().as_raw(), "ls".to_owned());
-    records::note(
-        state,
-        &opened,
-        Source::Debug,
-        Control::DebugAccess { uid, how },
-    )?;
+    records::note_look(state, &opened, "ls")?;
     let mut rows = BTreeMap::new();
     add(&mut rows, "sent", &opened.inputs()?);
     for left in &shown.written {

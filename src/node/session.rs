@@ -191,8 +191,11 @@ impl Session<'_> {
             .ok_or_else(|| Failure::new(Kind::Internal, "the audit writer has too few channels"))?;
         audit.note(Control::Leased {
             session,
+            task: lease.task,
             attempt: lease.attempt,
             fence: lease.fence.0,
+            node: lease.node.clone(),
+            slot: lease.slot,
         })?;
         // What a task prints is the client's; it goes into its sealed log and nowhere else.
         let null = File::options().write(true).open("/dev/null");
@@ -207,6 +210,8 @@ impl Session<'_> {
             audit: &audit,
             stop: &stop,
             shown: [null.as_fd(), null.as_fd()],
+            instead: Vec::new(),
+            wall: None,
             release: &|key| self.release(key),
         };
         let ending = attempt.run(grant, view);

@@ -3,42 +3,86 @@
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use super::{Line, OpenedRecord};
 use crate::failure::{Failure, Kind, OrFail};
 
-/// Writes records to a file as JSON lines: whole or not at all, durable, for its owner only. Replaces a file of that name, nothing else.
+/// A file of JSON lines on its way: whole or not at all, durable, for its owner only. Takes the place of a file of that name, of nothing else.
+pub(crate) struct ExportFile {
+    path: PathBuf,
+    directory: PathBuf,
+    out: BufWriter<NamedTempFile>,
+}
+
+impl ExportFile {
+    /// Begins a file beside the place that it takes at the end.
+    pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
+        // Renaming over a device or a link would take it away from everyone.
+        if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
+            let message = format!("{} is there and is not a regular file", path.display());
+            return Err(Failure::new(Kind::User, message));
+        }
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // A temporary file is made with mode 0600.
+        let file = NamedTempFile::new_in(directory).map_err(|error| failed(path, &error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            directory: directory.to_owned(),
+            out: BufWriter::new(file),
+        })
+    }
+
+    /// Puts a line.
+    pub(crate) fn put<T: Serialize>(&mut self, line: &T) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, line).or_fail(Kind::Environment)?;
+        self.bytes(b"\n")
+    }
+
+    /// Puts bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.out.write_all(bytes);
+        written.map_err(|error| failed(&self.path, &error))
+    }
+
+    /// Gives the file its name.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        let Self {
+            path,
+            directory,
+            out,
+        } = self;
+        let failed = |error: io::Error| failed(&path, &error);
+        let file = out
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed)
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("cannot write {}: {error}", path.display());
+    Failure::new(Kind::Environment, message)
+}
+
+/// Writes records to such a file.
 pub(crate) fn export(records: &[OpenedRecord], path: &Path) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        let message = format!("cannot write {}: {error}", path.display());
-        Failure::new(Kind::Environment, message)
-    };
-    // Renaming over a device or a link would take it away from everyone.
-    if fs::symlink_metadata(path).is_ok_and(|there| !there.is_file()) {
-        let message = format!("{} is there and is not a regular file", path.display());
-        return Err(Failure::new(Kind::User, message));
-    }
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // A temporary file is made with mode 0600.
-    let file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    let mut out = BufWriter::new(file);
+    let mut file = ExportFile::begin(path)?;
     for record in records {
-        serde_json::to_writer(&mut out, &Line::of(record)).or_fail(Kind::Environment)?;
-        out.write_all(b"\n").map_err(failed)?;
+        file.put(&Line::of(record))?;
     }
-    let file = out
-        .into_inner()
-        .map_err(|error| failed(error.into_error()))?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed)
+    file.finish()
 }
 
 #[cfg(test)]

@@ -20,7 +20,14 @@ impl Line {
     /// Everything that a record says, and in which log.
     pub(crate) fn of(record: &OpenedRecord) -> Self {
         let mut line = Self::said(record);
-        line.place(record.log);
+        line.stands(record.log);
+        if let Some(place) = &record.place {
+            line.add("node", place.node.as_str());
+            line.add("slot", place.slot.0);
+            if let Some(site) = &place.site {
+                line.add("site", site.as_str());
+            }
+        }
         line
     }
 
@@ -55,16 +62,17 @@ impl Line {
     }
 
     /// Where the record stands, unless it is in the job's own log.
-    fn place(&mut self, log: Name) {
+    fn stands(&mut self, log: Name) {
         let Some(run) = log.run() else { return };
         let kind = match log {
             Name::Release(_) => "release",
+            Name::Look(_) => "look",
             _ => "session",
         };
         self.put("log", kind);
         self.put("log_session", run.session.to_string());
         if let Some((task, attempt)) = run.of {
-            self.put("task", task_name(task));
+            self.add("task", task_name(task));
             self.put("task_attempt", attempt);
         }
     }
@@ -81,13 +89,26 @@ impl Line {
         self
     }
 
-    /// The fields after the first `skip`, for people.
+    /// The line with one more field, before all others.
+    pub(crate) fn first(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.insert(0, (name, value.into()));
+        self
+    }
+
+    /// The fields after the first `skip`.
     pub(crate) fn fields(&self, skip: usize) -> impl Iterator<Item = (&'static str, &Value)> {
         self.0.iter().skip(skip).map(|(name, value)| (*name, value))
     }
 
     fn put(&mut self, name: &'static str, value: impl Into<Value>) {
         self.0.push((name, value.into()));
+    }
+
+    /// Puts what the line does not say yet.
+    fn add(&mut self, name: &'static str, value: impl Into<Value>) {
+        if !self.0.iter().any(|(known, _)| *known == name) {
+            self.put(name, value);
+        }
     }
 
     fn name(&mut self, [text, exact]: [&'static str; 2], bytes: &[u8]) {
@@ -121,9 +142,19 @@ impl Line {
         }
         match control {
             Control::Packed { files, bytes } => self.amounts(*files, *bytes),
-            Control::Leased { attempt, fence, .. } => {
+            Control::Leased {
+                task,
+                attempt,
+                fence,
+                node,
+                slot,
+                ..
+            } => {
+                self.put("task", task_name(*task));
                 self.put("attempt", *attempt);
                 self.put("fence", *fence);
+                self.put("node", node.as_str());
+                self.put("slot", slot.0);
             }
             Control::KeyReleased { to, .. } => self.hash("key", to),
             Control::KeyRefused { reason, .. } | Control::SetApart { reason, .. } => {

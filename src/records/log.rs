@@ -14,7 +14,7 @@ use std::{
 };
 
 use safelight_audit::{Checkpoint, Error, Finding, Header, Reader, Report};
-use safelight_policies::id::{JobId, ObjectId, SessionId, TaskId};
+use safelight_policies::id::{JobId, ObjectId, SessionId, SiteName, TaskId};
 
 use super::{
     name::{Name, Run, Runs},
@@ -89,6 +89,7 @@ pub(crate) struct Logs<'a> {
     /// The state of the job's own log that the ledger noted.
     pub(crate) anchor: Option<Checkpoint>,
     runs: Runs,
+    sites: BTreeMap<SessionId, SiteName>,
     all: Vec<Log>,
 }
 
@@ -110,10 +111,14 @@ impl<'a> Logs<'a> {
                 .iter()
                 .map(|left| (left.session, (left.task, left.attempt))),
         );
+        let sites = lefts
+            .iter()
+            .filter_map(|left| left.site.clone().map(|site| (left.session, site)))
+            .collect();
         let own = state.audit_log(&opened.envelope.outline.client, job, LogOf::Job)?;
         let mut all = left_logs(&lefts);
         if let Some(directory) = own.parent() {
-            all.extend(releases(directory, job, &lefts, &runs)?);
+            all.extend(logs_beside(directory, job, &lefts, &runs)?);
         }
         all.sort_by_key(|log| log.name.run());
         // A job's own log begins when something happens to the job on this host. Without any other log, that there is none is the answer.
@@ -131,6 +136,7 @@ impl<'a> Logs<'a> {
             opened,
             anchor,
             runs,
+            sites,
             all,
         })
     }
@@ -165,13 +171,23 @@ impl<'a> Logs<'a> {
             .map_err(|error| unreadable(self.job(), log.name, &error))?;
         let name = self.name(log, reader.header()).map_err(unfit)?;
         let anchor = self.anchor.filter(|_| name == Name::Job);
-        Records::new(
-            reader,
-            (self.job(), name),
-            &self.runs,
-            &self.opened.key,
-            anchor,
-        )
+        let site = name.run().and_then(|run| self.sites.get(&run.session));
+        let of = (self.job(), name);
+        Records::new(reader, of, &self.runs, &self.opened.key, anchor)
+            .map(|records| records.left_by(site))
+    }
+
+    /// The bytes of a log.
+    pub(crate) fn bytes(&self, log: &Log) -> Result<Bytes, Failure> {
+        self.open(log)
+            .map_err(|unfit| unfit.of(self.job(), log.name))
+    }
+
+    /// The id that a log's header bears.
+    pub(crate) fn id(&self, log: &Log) -> Result<[u8; 16], Failure> {
+        let reader = Reader::open(self.bytes(log)?);
+        let reader = reader.map_err(|error| unreadable(self.job(), log.name, &error))?;
+        Ok(reader.header().log)
     }
 
     /// Verifies a log from its beginning. Answers what it is as well.
@@ -203,6 +219,7 @@ impl<'a> Logs<'a> {
             Name::Left(run) | Name::Release(run) if is(LogOf::Release(run.session)) => {
                 Ok(Name::Release(run))
             }
+            Name::Look(run) if is(LogOf::Look(run.session)) => Ok(Name::Look(run)),
             _ => Err(Unfit::Changed("it is another log".to_owned())),
         }
     }
@@ -269,8 +286,8 @@ fn left_logs(lefts: &[Left]) -> Vec<Log> {
     lefts.iter().flat_map(logs).collect()
 }
 
-/// The releases of a job's key that are in files of this host and not, byte for byte, among what was left.
-fn releases(
+/// The releases of a job's key and the looks at it that are in files of this host and not, byte for byte, among what was left.
+fn logs_beside(
     directory: &Path,
     job: JobId,
     lefts: &[Left],
@@ -284,7 +301,7 @@ fn releases(
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        let Some(session) = released(&path, job) else {
+        let Some((session, name)) = beside(&path, job) else {
             continue;
         };
         // Empty: its writer died before it wrote a byte. What is no file fails when it is opened.
@@ -292,18 +309,24 @@ fn releases(
             continue;
         }
         let of = runs.get(&session).copied();
-        let name = Name::Release(Run { of, session });
+        let name = name(Run { of, session });
         let at = At::File(path);
         found.push(Log { name, at });
     }
     Ok(found)
 }
 
-/// The session of a release's log, by the name of its file.
-fn released(path: &Path, job: JobId) -> Option<SessionId> {
+/// The session of a log that lies beside the job's own, and which it is, by the name of its file.
+fn beside(path: &Path, job: JobId) -> Option<(SessionId, fn(Run) -> Name)> {
     let name = path.file_name()?.to_str()?;
     let rest = name.strip_prefix(&job.to_string())?.strip_prefix('.')?;
-    rest.strip_suffix(".key.log")?.parse().ok()
+    let (session, kind) = rest.split_once('.')?;
+    let which: fn(Run) -> Name = match kind {
+        "key.log" => Name::Release,
+        "look.log" => Name::Look,
+        _ => return None,
+    };
+    Some((session.parse().ok()?, which))
 }
 
 fn holds(left: &Left, path: &Path) -> bool {

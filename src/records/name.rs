@@ -27,6 +27,8 @@ pub(crate) enum Name {
     Session(Run),
     /// Of the release of the key into a session.
     Release(Run),
+    /// Of a look at the job from outside.
+    Look(Run),
     /// One that a session left and that nobody has opened yet.
     Left(Run),
 }
@@ -36,7 +38,9 @@ impl Name {
     pub(crate) fn run(self) -> Option<Run> {
         match self {
             Self::Job => None,
-            Self::Session(run) | Self::Release(run) | Self::Left(run) => Some(run),
+            Self::Session(run) | Self::Release(run) | Self::Look(run) | Self::Left(run) => {
+                Some(run)
+            }
         }
     }
 
@@ -68,6 +72,7 @@ impl fmt::Display for Name {
             Self::Job => f.write_str("the job's own log"),
             Self::Session(run) => write!(f, "the session log of {run}"),
             Self::Release(run) => write!(f, "the key release log of {run}"),
+            Self::Look(run) => write!(f, "the log of a look from outside, {run}"),
             Self::Left(run) => write!(f, "a log of {run}"),
         }
     }

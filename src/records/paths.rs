@@ -135,6 +135,11 @@ impl Paths {
             .map(|(path, touched)| (path.as_slice(), touched))
     }
 
+    /// What was done with a path.
+    pub(crate) fn get(&self, path: &[u8]) -> Option<&Touched> {
+        self.paths.get(path)
+    }
+
     fn access(&mut self, seen: Seen<'_>) {
         let access = seen.access;
         // The session's own command is the system's, not a file of the client's.
@@ -216,22 +221,29 @@ pub(crate) struct Summary {
 pub(crate) fn summary(records: &[OpenedRecord]) -> Summary {
     let mut paths = Paths::default();
     records.iter().for_each(|record| paths.add(record));
-    let mut sum = Summary {
-        wrong_records: paths.wrong,
-        ..Summary::default()
-    };
-    for (_, touched) in paths.iter() {
-        sum.read += u64::from(touched.is_read());
-        sum.written += u64::from(touched.is_written());
-        sum.removed += u64::from(touched.removals > 0);
-        sum.denied += u64::from(touched.denials > 0);
-        sum.missing += u64::from(touched.is_missing());
-        sum.failed += u64::from(touched.failures > 0);
-        sum.not_authentic += u64::from(touched.forgeries > 0);
-        sum.bytes_read = sum.bytes_read.saturating_add(touched.bytes_read);
-        sum.bytes_written = sum.bytes_written.saturating_add(touched.bytes_written);
+    Summary::of(&paths)
+}
+
+impl Summary {
+    /// Sums up what was done with each path.
+    pub(crate) fn of(paths: &Paths) -> Self {
+        let mut sum = Self {
+            wrong_records: paths.wrong,
+            ..Self::default()
+        };
+        for (_, touched) in paths.iter() {
+            sum.read += u64::from(touched.is_read());
+            sum.written += u64::from(touched.is_written());
+            sum.removed += u64::from(touched.removals > 0);
+            sum.denied += u64::from(touched.denials > 0);
+            sum.missing += u64::from(touched.is_missing());
+            sum.failed += u64::from(touched.failures > 0);
+            sum.not_authentic += u64::from(touched.forgeries > 0);
+            sum.bytes_read = sum.bytes_read.saturating_add(touched.bytes_read);
+            sum.bytes_written = sum.bytes_written.saturating_add(touched.bytes_written);
+        }
+        sum
     }
-    sum
 }
 
 /// `12 read, 1 written, 0 denied, 3 missing`, and whatever else there is.

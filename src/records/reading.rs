@@ -1,16 +1,16 @@
 //! The records of one log, opened with the job's key one by one.
 
-use std::{collections::BTreeMap, io::Read};
+use std::{collections::BTreeMap, io::Read, sync::Arc};
 
 use safelight_audit::{Body, Checkpoint, Finding, Reader, Record};
 use safelight_policies::{
-    event::Access,
-    id::{JobId, SessionId, TaskId},
+    event::{Access, Control},
+    id::{JobId, SessionId, SiteName, TaskId},
 };
 use safelight_seal::{audit_key::AuditKey, job_key::JobKey};
 
 use super::{
-    OpenedRecord, What,
+    OpenedRecord, Place, What,
     line::session,
     log::{changed_log, unreadable},
     name::{Name, Runs},
@@ -25,6 +25,8 @@ pub(crate) struct Records<'a, R> {
     runs: &'a Runs,
     key: &'a JobKey,
     anchor: Option<Checkpoint>,
+    site: Option<SiteName>,
+    places: BTreeMap<SessionId, Arc<Place>>,
     sessions: BTreeMap<SessionId, Session>,
     /// The record that a notice was given of.
     waiting: Option<OpenedRecord>,
@@ -54,12 +56,38 @@ impl<'a, R: Read> Records<'a, R> {
             runs,
             key,
             anchor,
+            site: None,
+            places: BTreeMap::new(),
             sessions: BTreeMap::new(),
             waiting: None,
             ended: false,
         };
         records.check_anchor()?;
         Ok(records)
+    }
+
+    /// The same, of a session that another site left.
+    pub(super) fn left_by(mut self, site: Option<&SiteName>) -> Self {
+        self.site = site.cloned();
+        self
+    }
+
+    /// A lease says where its session is.
+    fn learn(&mut self, control: &Control) {
+        if let Control::Leased {
+            session,
+            node,
+            slot,
+            ..
+        } = control
+        {
+            let place = Place {
+                site: self.site.clone(),
+                node: node.clone(),
+                slot: *slot,
+            };
+            self.places.insert(*session, Arc::new(place));
+        }
     }
 
     fn check_anchor(&self) -> Result<(), Failure> {
@@ -109,10 +137,15 @@ impl<'a, R: Read> Records<'a, R> {
             source,
             body,
         } = record;
+        if let Body::Control(control) = &body {
+            self.learn(control);
+        }
         let (log, runs) = (self.name, self.runs);
+        let places = &self.places;
         let opened = |what| OpenedRecord {
             log,
             task: task(log, runs, &what),
+            place: session(&what).and_then(|session| places.get(&session).cloned()),
             seq,
             at_ns,
             source,

@@ -6,7 +6,7 @@ use safelight_audit::Source;
 use safelight_policies::{
     cause::Cause,
     event::{Access, Control, Op, Verdict},
-    id::SessionId,
+    id::{SessionId, SlotIndex, TaskId},
 };
 
 use super::{Name, OpenedRecord, What};
@@ -17,6 +17,7 @@ fn record(source: Source, what: What) -> OpenedRecord {
     OpenedRecord {
         log: Name::Job,
         task: None,
+        place: None,
         seq: 1,
         at_ns: 1_000_000_500,
         source,
@@ -105,8 +106,11 @@ pub(crate) fn controls() -> [Control; 12] {
         Control::Packed { files: 1, bytes: 2 },
         Control::Leased {
             session,
+            task: TaskId { step: 0, task: 12 },
             attempt: 1,
             fence: 2,
+            node: "localhost".parse().unwrap(),
+            slot: SlotIndex(3),
         },
         Control::KeyReleased {
             session,

@@ -1,5 +1,7 @@
 //! Points in time as RFC 3339 writes them, in UTC. Pure.
 
+use std::str::FromStr;
+
 const DAY: u64 = 86_400;
 
 /// Days of 400 years of the Gregorian calendar, after which it repeats.
@@ -43,6 +45,98 @@ fn date(days: u64) -> (u64, u64, u64) {
         from_march - 9
     };
     (era * 400 + year + u64::from(month <= 2), month, day)
+}
+
+/// A point in time as a person names it, in nanoseconds since 1970: a date, a date with a time, or how long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Nanoseconds since 1970.
+    At(u64),
+    /// Seconds before now.
+    Ago(u64),
+}
+
+impl Moment {
+    /// Nanoseconds since 1970, if it is now `now_ns`.
+    pub(crate) fn ns(self, now_ns: u64) -> u64 {
+        match self {
+            Self::At(ns) => ns,
+            Self::Ago(seconds) => now_ns.saturating_sub(seconds.saturating_mul(1_000_000_000)),
+        }
+    }
+}
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let moment = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+            Some(number) => ago(number, text.as_bytes()[text.len() - 1]),
+            None => absolute(text),
+        };
+        moment.ok_or("expected a time such as 2026-01-31, 2026-01-31T12:00:00Z, or 2h (ago)")
+    }
+}
+
+fn ago(number: &str, unit: u8) -> Option<Moment> {
+    let seconds = match unit {
+        b'm' => 60,
+        b'h' => 3600,
+        b'd' => DAY,
+        _ => 1,
+    };
+    let number = digits(number)?;
+    number.checked_mul(seconds).map(Moment::Ago)
+}
+
+fn absolute(text: &str) -> Option<Moment> {
+    let (day, time) = match text.split_once(['T', ' ']) {
+        Some((day, time)) => (day, time.strip_suffix('Z').unwrap_or(time)),
+        None => (text, "00:00:00"),
+    };
+    let mut parts = day.split('-').map(digits);
+    let (year, month, of_month) = (parts.next()??, parts.next()??, parts.next()??);
+    let known =
+        (1970..2554).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&of_month);
+    if !known || parts.next().is_some() {
+        return None;
+    }
+    let days = days_until(year, month, of_month);
+    // Of a day that the month does not have, another day comes out.
+    if date(days) != (year, month, of_month) {
+        return None;
+    }
+    let mut parts = time.split(':');
+    let (hour, minute) = (digits(parts.next()?)?, digits(parts.next()?)?);
+    let (second, fraction) = match parts.next().unwrap_or("00").split_once('.') {
+        Some((second, fraction)) => (second, fraction),
+        None => (time.split(':').nth(2).unwrap_or("00"), "0"),
+    };
+    let second = digits(second)?;
+    if parts.next().is_some() || hour > 23 || minute > 59 || second > 59 || fraction.len() > 9 {
+        return None;
+    }
+    let scale = 10_u64.pow(9 - u32::try_from(fraction.len()).ok()?);
+    let ns = digits(fraction)? * scale;
+    let seconds = days * DAY + hour * 3600 + minute * 60 + second;
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(ns)
+        .map(Moment::At)
+}
+
+fn digits(text: &str) -> Option<u64> {
+    let only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| only)
+}
+
+/// The inverse of [`date`].
+fn days_until(year: u64, month: u64, day: u64) -> u64 {
+    let from_march = (month + 9) % 12;
+    let year = year - u64::from(month <= 2);
+    let (era, of_era) = (year / 400, year % 400);
+    let of_year = (153 * from_march + 2) / 5 + day - 1;
+    era * ERA + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 #[cfg(test)]
@@ -90,5 +184,45 @@ mod tests {
             assert_eq!(next, expected);
             last = next;
         }
+    }
+
+    #[test]
+    fn a_moment_reads_as_it_is_written() {
+        let parse = |text: &str| text.parse::<Moment>().ok();
+        for (text, expected) in [
+            ("1970-01-01", Some(Moment::At(0))),
+            (
+                "2000-02-29T00:00:00Z",
+                Some(Moment::At(951_782_400_000_000_000)),
+            ),
+            (
+                "2001-09-09 01:46:40.5",
+                Some(Moment::At(1_000_000_000_500_000_000)),
+            ),
+            (
+                "2001-09-09T01:46",
+                Some(Moment::At(999_999_960_000_000_000)),
+            ),
+            ("90s", Some(Moment::Ago(90))),
+            ("2h", Some(Moment::Ago(7200))),
+            ("7d", Some(Moment::Ago(604_800))),
+            ("2026-02-30", None),
+            ("2026-13-01", None),
+            ("2026-01-01T24:00:00Z", None),
+            ("-1h", None),
+            ("h", None),
+            ("", None),
+            ("99999999999999999999d", None),
+            ("2026-01-01T00:00:00.1234567890", None),
+            ("yesterday", None),
+        ] {
+            assert_eq!(parse(text), expected, "{text:?}");
+        }
+        for seconds in (0..5_000_000_000_u64).step_by(86_399 * 97) {
+            let at = Moment::At(seconds * 1_000_000_000);
+            assert_eq!(parse(&utc(seconds)), Some(at));
+        }
+        assert_eq!(Moment::Ago(5).ns(7_000_000_000), 2_000_000_000);
+        assert_eq!(Moment::Ago(5).ns(7), 0);
     }
 }

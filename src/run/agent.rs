@@ -12,8 +12,7 @@ use std::{
 use safelight_audit::Source;
 use safelight_bundle::Envelope;
 use safelight_policies::{
-    Grant, Policy, cause::Cause, event::Control, id::SessionId, judge::Request, lease::Lease,
-    outline::Outline,
+    Grant, Policy, cause::Cause, event::Control, id::SessionId, judge::Request, outline::Outline,
 };
 use safelight_seal::random::{Random, SystemRandom};
 use safelight_worker::{
@@ -101,20 +100,18 @@ impl Held<'_> {
         let outline = &self.envelope.outline;
         let log = (&outline.client, outline.job, LogOf::Job);
         let (audit, mut channels) = AuditWriter::start(self.state, log, Source::Agent, &others)?;
-        let Lease {
-            session,
-            attempt,
-            fence,
-            ..
-        } = leased.lease;
+        let lease = &leased.lease;
         audit.note(Control::Packed {
             files: self.order.files,
             bytes: self.order.bytes,
         })?;
         audit.note(Control::Leased {
-            session,
-            attempt,
-            fence: fence.0,
+            session: lease.session,
+            task: lease.task,
+            attempt: lease.attempt,
+            fence: lease.fence.0,
+            node: lease.node.clone(),
+            slot: lease.slot,
         })?;
         let (view, warden) = (channels.pop(), channels.pop());
         let (Some(warden), Some(view)) = (warden, view) else {
@@ -132,6 +129,8 @@ impl Held<'_> {
             audit: &audit,
             stop: &[(self.signals.watch(), Cause::Canceled)],
             shown: [out.as_fd(), err.as_fd()],
+            instead: Vec::new(),
+            wall: None,
             release: &|key| warden.release(&leased.ask(self.signed, key, self.books)),
         };
         let ending = attempt.run(grant, view);
@@ -185,7 +184,7 @@ pub(crate) fn admit(policy: &Policy, outline: &Outline, step: u32) -> Result<Gra
 }
 
 /// What the kernel cannot enforce, this host must not run.
-pub(super) fn check_host(grant: &Grant) -> Result<(), Failure> {
+pub(crate) fn check_host(grant: &Grant) -> Result<(), Failure> {
     check_report(grant, &probe::probe())
 }
 

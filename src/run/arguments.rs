@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::Args;
 use safelight_policies::{id::JobId, path::CentralPath};
 
-use crate::cli::StateArgs;
+use crate::{cli::StateArgs, reader::Reader};
 
 /// Run one untrusted command in a slot of this host.
 ///
@@ -32,6 +32,9 @@ pub(crate) struct RunArgs {
     /// The directory in which the command starts [default: the first central path, or /]
     #[arg(long, value_name = "PATH")]
     pub(crate) workdir: Option<OsString>,
+    /// The receiving key of somebody who may read the job later, from a bundle of it: `safelight key show` prints theirs
+    #[arg(long, value_name = "KEY")]
+    pub(crate) reader: Vec<Reader>,
     /// Replace files at home that the command changed, instead of storing the new ones beside them
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -83,7 +86,7 @@ impl std::str::FromStr for Central {
 }
 
 /// Seconds, or a number with `s`, `m`, `h` or `d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
         Some(number) => (number, text.as_bytes()[text.len() - 1]),
         None => (text, b's'),

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     os::fd::{BorrowedFd, OwnedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use safelight_bundle::Envelope;
@@ -73,6 +73,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stop: &'a [(BorrowedFd<'a>, Cause)],
     /// Where what the task prints is shown, besides its log.
     pub(crate) shown: [BorrowedFd<'a>; 2],
+    /// What to run instead of the task, for somebody who looks where it stood; nothing for the task. Then nothing is sealed.
+    pub(crate) instead: Vec<Vec<u8>>,
+    /// At most this long, if that is less than the policy allows.
+    pub(crate) wall: Option<Duration>,
     /// Has the job's key released into a view server.
     pub(crate) release: &'a dyn Fn(KemKey) -> Result<Stanza, Failure>,
 }
@@ -197,6 +201,7 @@ impl Attempt<'_> {
             output: terms.limits.output,
             owner: INSIDE,
             deadline: expires,
+            instead: self.instead.clone(),
         }
     }
 
@@ -208,6 +213,7 @@ impl Attempt<'_> {
         view_end: Channel,
         view: &ViewServer,
     ) -> Result<Ending, Failure> {
+        let begun = Instant::now();
         let mut sandbox = self.launch(grant, terms, view_end)?;
         if let Ok(report) = sandbox.wait_until_running(LAUNCH) {
             view.serving()?;
@@ -236,7 +242,14 @@ impl Attempt<'_> {
             },
         ];
         let watches: Vec<Watch<'_>> = stops.chain(ours).collect();
-        let ended = sandbox.wait(None, &watches).or_fail(Kind::Environment)?;
+        let ended = sandbox
+            .wait(self.wall, &watches)
+            .or_fail(Kind::Environment)?;
+        tracing::debug!(
+            target: "safelight::launch",
+            session_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "the session is over"
+        );
         if ended.stuck {
             tracing::error!(
                 "something of {} still lives; its slot must not be used again",
@@ -248,6 +261,16 @@ impl Attempt<'_> {
         } else {
             ended.cause
         };
+        if !self.instead.is_empty() {
+            return Ok(Ending {
+                cause,
+                sealed: None,
+                failure: ended.failed.map(|failed| {
+                    let message = format!("the command did not start: {failed}");
+                    Failure::new(Kind::Environment, message)
+                }),
+            });
+        }
         let sealed = view.seal(&cause);
         Ok(Ending::of(cause, ended.failed, sealed))
     }

@@ -296,7 +296,7 @@ fn anchor_of(at: Checkpoint) -> Anchor {
     }
 }
 
-fn node_name() -> Result<NodeName, Failure> {
+pub(crate) fn node_name() -> Result<NodeName, Failure> {
     NODE.parse().or_fail(Kind::Internal)
 }
 

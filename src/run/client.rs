@@ -113,6 +113,7 @@ fn submit(
             files,
             bytes,
         },
+        readers: arguments.reader.iter().map(|reader| reader.0).collect(),
     };
     let outline = outline(job, client, grant, policy, process::now_seconds());
     sealing.seal(goods, outline, &prekey)?;

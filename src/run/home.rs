@@ -26,7 +26,8 @@ use crate::{
     jobs::{self, Left},
     opened::OpenedJob,
     records::{self, Summary},
-    state::State,
+    registers,
+    state::{LogOf, State},
     terminal,
 };
 
@@ -54,7 +55,11 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
             records::note(&state, &opened, safelight_audit::Source::Home, note)?;
             delivered
         }
-        _ => Delivered::default(),
+        _ => {
+            let client = &opened.envelope.outline.client;
+            registers::note(&state, client, opened.job(), LogOf::Job)?;
+            Delivered::default()
+        }
     };
     match records::read(&state, &opened) {
         Ok(records) => {

@@ -293,6 +293,11 @@ impl ViewServer {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// Readable when it has something to say, or is gone.
     pub(crate) fn watch(&self) -> BorrowedFd<'_> {
         self.process.channel.as_fd()

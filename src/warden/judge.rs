@@ -127,10 +127,8 @@ pub(super) fn judge(
         Prekey::Of(job) => ensure(job == lease.job, Refusal::PrekeyTaken)?,
         Prekey::Unused => {}
     }
-    let stanza = match postcard::take_from_bytes(&envelope.stanza_for_site) {
-        Ok((stanza, [])) => stanza,
-        _ => return Err(Refusal::StanzaMalformed),
-    };
+    let stanza = Stanza::from_bytes(&envelope.stanza_for_site);
+    let stanza = stanza.map_err(|_| Refusal::StanzaMalformed)?;
     Ok(Release {
         lease,
         prekey: envelope.prekey,

@@ -190,7 +190,14 @@ fn fuser_is_imported_by_the_adapter_alone() {
     let imports = |line: &str| line.contains("use fuser") || line.contains("fuser::");
     let mut files = files_with(imports);
     files.remove("tests/e2e/architecture.rs");
-    assert_eq!(files, set(&["vfs/src/fuse.rs", "vfs/src/fuse/convert.rs"]));
+    assert_eq!(
+        files,
+        set(&[
+            "vfs/src/fuse.rs",
+            "vfs/src/fuse/convert.rs",
+            "vfs/src/fuse/requests.rs"
+        ])
+    );
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_policy_that_is_not_there_is_named_with_those_that_are() {
         &["--policy", "nope"],
         USER,
         &[
-            "error: there is no policy named \"nope\"; there are: base, blender, generic, povray",
+            "error: there is no policy named \"nope\"; there are: base, blender, ffmpeg, generic, povray, python, strict",
             "hint: 'safelight policy list' says what each is for",
         ],
     );

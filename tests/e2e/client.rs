@@ -294,7 +294,7 @@ fn a_job_is_addressed_to_a_site_and_stays_the_same_job() {
         (&before.outline, before.inputs, before.recipe)
     );
     // The site's warden opens it, and with the key the inputs.
-    let stanza: Stanza = postcard::from_bytes(&after.stanza_for_site).expect("stanza");
+    let stanza = Stanza::from_bytes(&after.stanza_for_site).expect("stanza");
     let key = JobKey::unwrap(&stanza, &site.kem, TO_WARDEN, job).expect("the job's key");
     let area = client.area();
     let inputs = area.read(after.inputs).expect("inputs");

@@ -65,7 +65,8 @@ impl After {
 
     fn log(&self) -> PathBuf {
         let all = below_directory(&self.host.path("state/audit")).expect("audit");
-        all.into_iter().find(|path| path.is_file()).expect("log")
+        let is_log = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "log");
+        all.into_iter().find(is_log).expect("log")
     }
 }
 

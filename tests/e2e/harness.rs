@@ -68,6 +68,10 @@ fn has(need: &str) -> bool {
         "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip" => {
             installed(need).is_some()
         }
+        "python-packages" => succeeds(
+            &python().to_string_lossy(),
+            &["-c", "import cryptography, blake3"],
+        ),
         other => panic!("unknown need {other:?}"),
     }
 }
@@ -90,6 +94,14 @@ fn doctor_says(feature: &str) -> bool {
             .unwrap_or_default()
     });
     report["features"][feature]["status"] == "active"
+}
+
+/// The interpreter for our own tools: the one that `make setup` prepares, or the system's.
+pub(crate) fn python() -> PathBuf {
+    let target = Path::new(SAFELIGHT).parent().and_then(Path::parent);
+    let prepared = target.map(|target| target.join("python/bin/python3"));
+    let prepared = prepared.filter(|python| python.exists());
+    prepared.unwrap_or_else(|| PathBuf::from("python3"))
 }
 
 /// Where a program is, as the session would find it.

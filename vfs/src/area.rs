@@ -1,20 +1,43 @@
 //! The secure area on disk: sealed objects by name, and nothing else.
 //!
 //! An object's name is the BLAKE3 hash of its bytes. An object appears under its name whole or not at all: it is written under a
-//! temporary name, made durable, then linked. No name, size or tree of the client's is on this disk.
+//! temporary name, made durable, then renamed; and whoever is told that it is there is told so when its name is durable too. No name,
+//! size or tree of the client's is on this disk.
+//!
+//! Several processes use one area at once. Whoever puts or claims an object holds its directory's lock together with others, and whoever
+//! removes holds it alone ([`Area::collect`]).
+
+mod batch;
+mod collect;
+#[cfg(test)]
+mod crash;
+mod disk;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    fs::{self, File, FileTimes, OpenOptions},
+    io::{self, Read},
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
+        unix::fs::{MetadataExt, OpenOptionsExt, chown},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use safelight_policies::id::ObjectId;
+
+use disk::{Disk, Real};
+
+pub use batch::Batch;
+pub use collect::Collected;
 
 /// The largest object that is ever read whole into memory: a manifest of a million files.
 const WHOLE_MAX: u64 = 1 << 30;
@@ -78,38 +101,43 @@ static NAMES: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub struct Area {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
+    /// Which of the 256 directories have durable names, as far as this process knows.
+    fans: Mutex<[bool; 256]>,
     /// Keeps the directory open if the area was handed over as a descriptor.
     _held: Option<OwnedFd>,
 }
 
-/// The mode of new directories: the owner writes, the view servers' group reads.
-const DIRECTORY: u32 = 0o750;
-/// The mode of new objects.
-const OBJECT: u32 = 0o640;
-
 impl Area {
     /// Opens an area, making its directory if need be.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, Error> {
-        let root = root.into();
-        make_directory(&root)?;
-        Ok(Self { root, _held: None })
+        Self::open_on(root.into(), Arc::new(Real))
+    }
+
+    fn open_on(root: PathBuf, disk: Arc<dyn Disk>) -> Result<Self, Error> {
+        let area = Self::at(root, disk, None);
+        area.make_directory(&area.root)?;
+        Ok(area)
+    }
+
+    fn at(root: PathBuf, disk: Arc<dyn Disk>, held: Option<OwnedFd>) -> Self {
+        Self {
+            root,
+            disk,
+            fans: Mutex::new([false; 256]),
+            _held: held,
+        }
     }
 
     /// The area in a directory that another process opened for this one, which may not be able to reach it by its path.
     pub fn held(directory: OwnedFd) -> Self {
         let root = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
-        Self {
-            root,
-            _held: Some(directory),
-        }
+        Self::at(root, Arc::new(Real), Some(directory))
     }
 
     /// The same area once more. The other one must outlive it if it was handed over as a descriptor.
     pub(crate) fn again(&self) -> Self {
-        Self {
-            root: self.root.clone(),
-            _held: None,
-        }
+        Self::at(self.root.clone(), self.disk.clone(), None)
     }
 
     /// The area's directory.
@@ -120,47 +148,121 @@ impl Area {
     /// Stores an object under its name and makes it durable. What is there already is compared, and replaced if somebody changed it.
     pub fn put(&self, id: ObjectId, bytes: &[u8]) -> Result<(), Error> {
         debug_assert_eq!(blake3::hash(bytes).as_bytes(), &id.0);
-        let path = self.path(id);
-        if holds(&path, bytes) {
-            return Ok(());
+        let directory = self.durable_fan(id)?;
+        // Whoever put it may not have come to this yet.
+        if self.pinned(&directory, || self.holds(id, bytes))? {
+            return self.sync_directory(&directory);
         }
-        let directory = path.parent().unwrap_or(&self.root);
-        make_directory(directory)?;
-        let temporary = self.temporary(directory);
-        let written = write_durably(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
-        written.map_err(|source| {
-            let _ = fs::remove_file(&temporary);
-            Error::Write {
-                path: path.clone(),
-                source,
-            }
-        })?;
-        sync_directory(directory)
+        self.write(id, &directory, |file| {
+            let path = self.path(id);
+            let written = self.disk.write(file, bytes);
+            written.map_err(|source| Error::Write { path, source })
+        })
     }
 
     /// Stores what `source` has to its end, at most `most` bytes, if it hashes to `id`; nothing else appears under that name, and no more than
     /// a little of it is in memory at a time. Answers its length.
     pub fn receive(&self, id: ObjectId, most: u64, source: &mut dyn Read) -> Result<u64, Error> {
+        let directory = self.durable_fan(id)?;
+        self.write(id, &directory, |file| {
+            self.copy_verified(id, most, source, file)
+        })
+    }
+
+    /// Writes a file, then gives it an object's name.
+    fn write<T>(
+        &self,
+        id: ObjectId,
+        directory: &Path,
+        fill: impl FnOnce(&mut File) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let path = self.path(id);
-        let directory = path.parent().unwrap_or(&self.root);
-        make_directory(directory)?;
         let temporary = self.temporary(directory);
         let failed = |source| Error::Write {
             path: path.clone(),
             source,
         };
-        let received = create(&temporary).map_err(failed).and_then(|mut file| {
-            let len = copy_verified(id, most, source, &mut file, &failed)?;
-            file.sync_data().map_err(failed)?;
-            fs::rename(&temporary, &path).map_err(failed)?;
-            Ok(len)
-        });
-        if received.is_err() {
-            let _ = fs::remove_file(&temporary);
+        let written = (|| {
+            let mut file = self.disk.create(&temporary).map_err(failed)?;
+            let filled = fill(&mut file)?;
+            self.disk.sync(&file).map_err(failed)?;
+            self.pinned(directory, || self.disk.rename(&temporary, &path))?
+                .map_err(failed)?;
+            Ok(filled)
+        })();
+        if written.is_err() {
+            let _ = self.disk.remove(&temporary);
         }
-        let len = received?;
-        sync_directory(directory)?;
-        Ok(len)
+        let filled = written?;
+        self.sync_directory(directory)?;
+        Ok(filled)
+    }
+
+    /// An object's length in bytes if it is here; then it is young again, and stays while whoever asked makes something refer to it.
+    pub fn claim(&self, id: ObjectId) -> Result<Option<u64>, Error> {
+        let path = self.path(id);
+        let directory = self.fan_path(id);
+        match fs::symlink_metadata(&path) {
+            Ok(about) if about.is_file() => {}
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Read { path, source }),
+        }
+        self.pinned(&directory, || {
+            let Some(file) = open_plain(&path) else {
+                return Ok(None);
+            };
+            file.set_times(FileTimes::new().set_modified(SystemTime::now()))
+                .and_then(|()| file.metadata())
+                .map(|about| Some(about.len()))
+                .map_err(|source| Error::Write { path, source })
+        })?
+    }
+
+    /// True if an object is here with exactly these bytes; then it is young again.
+    fn holds(&self, id: ObjectId, bytes: &[u8]) -> bool {
+        let Some(mut file) = open_plain(&self.path(id)) else {
+            return false;
+        };
+        let same = |about: fs::Metadata| about.len() == bytes.len() as u64;
+        if !file.metadata().is_ok_and(same) {
+            return false;
+        }
+        let mut buffer = vec![0; bytes.len().min(1 << 20)];
+        let there = bytes.chunks(1 << 20).all(|part| {
+            let there = &mut buffer[..part.len()];
+            file.read_exact(there).is_ok() && there == part
+        });
+        let now = FileTimes::new().set_modified(SystemTime::now());
+        there && file.set_times(now).is_ok()
+    }
+
+    /// Does something under the lock that a removal needs alone.
+    fn pinned<T>(&self, directory: &Path, act: impl FnOnce() -> T) -> Result<T, Error> {
+        self.locked(directory, FlockArg::LockShared, act)
+    }
+
+    fn locked<T>(
+        &self,
+        directory: &Path,
+        how: FlockArg,
+        act: impl FnOnce() -> T,
+    ) -> Result<T, Error> {
+        let path = directory.to_owned();
+        let mut file = match File::open(directory) {
+            Ok(file) => file,
+            Err(source) => return Err(Error::Read { path, source }),
+        };
+        loop {
+            match Flock::lock(file, how) {
+                Ok(_lock) => return Ok(act()),
+                Err((again, Errno::EINTR)) => file = again,
+                Err((_, errno)) => {
+                    let source = errno.into();
+                    return Err(Error::Write { path, source });
+                }
+            }
+        }
     }
 
     /// A name in a directory that no object has.
@@ -223,13 +325,14 @@ impl Area {
                     continue;
                 };
                 let place = self.path(id);
-                make_directory(place.parent().unwrap_or(&self.root))?;
-                fs::rename(&object, &place).map_err(|source| Error::Write {
+                let directory = self.durable_fan(id)?;
+                let moved = self.pinned(&directory, || self.disk.rename(&object, &place))?;
+                moved.map_err(|source| Error::Write {
                     path: place.clone(),
                     source,
                 })?;
                 give_to_owner_of(&self.root, &place)?;
-                sync_directory(place.parent().unwrap_or(&self.root))?;
+                self.sync_directory(&directory)?;
                 let len = fs::symlink_metadata(&place).map(|metadata| metadata.len());
                 let failed = |source| Error::Read {
                     path: place.clone(),
@@ -244,9 +347,98 @@ impl Area {
 
     /// Where an object lies: 256 directories by the first byte of its name.
     fn path(&self, id: ObjectId) -> PathBuf {
-        let name = id.to_string();
-        self.root.join(&name[..2]).join(name)
+        self.fan_path(id).join(id.to_string())
     }
+
+    fn fan_path(&self, id: ObjectId) -> PathBuf {
+        self.root.join(&id.to_string()[..2])
+    }
+
+    /// The directory of an object, made if need be; whether its own name is durable is another question.
+    fn fan(&self, id: ObjectId) -> Result<PathBuf, Error> {
+        let path = self.fan_path(id);
+        self.make_directory(&path)?;
+        Ok(path)
+    }
+
+    /// The directory of an object, with a durable name. Asked of the disk once for each, since nobody removes them.
+    fn durable_fan(&self, id: ObjectId) -> Result<PathBuf, Error> {
+        let path = self.fan(id)?;
+        let known = || self.fans.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = usize::from(id.0[0]);
+        if !known()[at] {
+            self.sync_directory(&self.root)?;
+            known()[at] = true;
+        }
+        Ok(path)
+    }
+
+    fn make_directory(&self, path: &Path) -> Result<(), Error> {
+        let made = self.disk.make_directory(path);
+        made.map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<(), Error> {
+        let synced = self.disk.sync_directory(path);
+        synced.map_err(|source| Error::Write {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
+    /// Copies to the end of `source`, and says how much that was if it was the object.
+    fn copy_verified(
+        &self,
+        id: ObjectId,
+        most: u64,
+        source: &mut dyn Read,
+        file: &mut File,
+    ) -> Result<u64, Error> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; 256 * 1024];
+        let mut len = 0;
+        loop {
+            let count = match source.read(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(Error::Source { id, source }),
+            };
+            if count == 0 {
+                break;
+            }
+            len += count as u64;
+            if len > most {
+                return Err(Error::TooLarge { id });
+            }
+            hasher.update(&buffer[..count]);
+            let written = self.disk.write(file, &buffer[..count]);
+            written.map_err(|source| Error::Write {
+                path: self.path(id),
+                source,
+            })?;
+        }
+        if hasher.finalize().as_bytes() == &id.0 {
+            Ok(len)
+        } else {
+            Err(Error::NotAuthentic { id })
+        }
+    }
+}
+
+/// Opens a plain file, and nothing else.
+fn open_plain(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    file.metadata()
+        .is_ok_and(|about| about.is_file())
+        .then_some(file)
 }
 
 /// What enters an area belongs to the area: whoever wrote it, and whoever has that user next, cannot touch it any more.
@@ -274,215 +466,5 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         .collect()
 }
 
-fn make_directory(path: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY)
-        .create(path)
-        .map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })
-}
-
-/// True if a file is there and holds exactly these bytes.
-fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let mut options = OpenOptions::new();
-    let Ok(mut file) = options
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-    else {
-        return false;
-    };
-    if !file
-        .metadata()
-        .is_ok_and(|about| about.is_file() && about.len() == bytes.len() as u64)
-    {
-        return false;
-    }
-    let mut buffer = vec![0; 1 << 20];
-    bytes.chunks(1 << 20).all(|part| {
-        let there = &mut buffer[..part.len()];
-        file.read_exact(there).is_ok() && there == part
-    })
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(OBJECT)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-}
-
-/// Copies to the end of `source`, and says how much that was if it was the object.
-fn copy_verified(
-    id: ObjectId,
-    most: u64,
-    source: &mut dyn Read,
-    file: &mut File,
-    failed: &dyn Fn(io::Error) -> Error,
-) -> Result<u64, Error> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut len = 0;
-    loop {
-        let count = match source.read(&mut buffer) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(Error::Source { id, source }),
-        };
-        if count == 0 {
-            break;
-        }
-        len += count as u64;
-        if len > most {
-            return Err(Error::TooLarge { id });
-        }
-        hasher.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(failed)?;
-    }
-    if hasher.finalize().as_bytes() == &id.0 {
-        Ok(len)
-    } else {
-        Err(Error::NotAuthentic { id })
-    }
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = create(path)?;
-    file.write_all(bytes)?;
-    file.sync_data()
-}
-
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| Error::Write {
-            path: path.to_owned(),
-            source,
-        })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(bytes: &[u8]) -> ObjectId {
-        ObjectId(*blake3::hash(bytes).as_bytes())
-    }
-
-    #[test]
-    fn an_object_reads_back_and_a_changed_one_does_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let area = Area::open(directory.path().join("area")).unwrap();
-        area.put(id(b"one"), b"one").unwrap();
-        area.put(id(b"one"), b"one").unwrap();
-        assert_eq!(area.read(id(b"one")).unwrap(), b"one");
-        fs::write(area.path(id(b"one")), b"two").unwrap();
-        assert!(matches!(
-            area.read(id(b"one")),
-            Err(Error::NotAuthentic { .. })
-        ));
-        assert!(matches!(area.read(id(b"none")), Err(Error::Read { .. })));
-    }
-
-    #[test]
-    fn an_object_that_was_changed_is_healed_when_it_is_stored_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let area = Area::open(directory.path().join("area")).unwrap();
-        let path = area.path(id(b"one"));
-        let outside = directory.path().join("outside");
-        fs::write(&outside, b"outside").unwrap();
-        let spoil: [&dyn Fn(); 4] = [
-            &|| fs::write(&path, b"two").unwrap(),
-            &|| fs::write(&path, b"on").unwrap(),
-            &|| fs::write(&path, b"one more").unwrap(),
-            &|| {
-                fs::remove_file(&path).unwrap();
-                std::os::unix::fs::symlink(&outside, &path).unwrap();
-            },
-        ];
-        area.put(id(b"one"), b"one").unwrap();
-        for spoil in spoil {
-            spoil();
-            assert!(area.read(id(b"one")).is_err());
-            area.put(id(b"one"), b"one").unwrap();
-            assert_eq!(area.read(id(b"one")).unwrap(), b"one");
-        }
-        assert_eq!(fs::read(outside).unwrap(), b"outside");
-        let before = fs::metadata(&path).unwrap().ino();
-        area.put(id(b"one"), b"one").unwrap();
-        assert_eq!(
-            fs::metadata(&path).unwrap().ino(),
-            before,
-            "what is whole is not written again"
-        );
-    }
-
-    #[test]
-    fn an_attempts_objects_move_over_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let site = Area::open(directory.path().join("site")).unwrap();
-        let attempt = Area::open(directory.path().join("attempt")).unwrap();
-        attempt.put(id(b"a"), b"a").unwrap();
-        attempt.put(id(b"b"), b"b").unwrap();
-        fs::write(attempt.root().join(".not-an-object"), b"").unwrap_or_default();
-        fs::remove_file(attempt.root().join(".not-an-object")).unwrap_or_default();
-        assert_eq!(site.adopt(&attempt).unwrap().len(), 2);
-        assert_eq!(site.read(id(b"b")).unwrap(), b"b");
-        assert!(attempt.read(id(b"b")).is_err());
-    }
-
-    #[test]
-    fn what_is_received_is_whole_and_itself_or_not_there() {
-        struct Broken(&'static [u8]);
-        impl Read for Broken {
-            fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-                match std::mem::take(&mut self.0) {
-                    [] => Err(io::ErrorKind::UnexpectedEof.into()),
-                    bytes => {
-                        out[..bytes.len()].copy_from_slice(bytes);
-                        Ok(bytes.len())
-                    }
-                }
-            }
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let area = Area::open(directory.path()).unwrap();
-        let name = id(b"whole");
-        let refused = |most, source: &mut dyn Read| area.receive(name, most, source).unwrap_err();
-        assert!(matches!(
-            refused(9, &mut &b"whol"[..]),
-            Error::NotAuthentic { .. }
-        ));
-        assert!(matches!(
-            refused(9, &mut &b"other"[..]),
-            Error::NotAuthentic { .. }
-        ));
-        assert!(matches!(
-            refused(4, &mut &b"whole"[..]),
-            Error::TooLarge { .. }
-        ));
-        assert!(matches!(
-            refused(9, &mut Broken(b"whole")),
-            Error::Source { .. }
-        ));
-        let left = fs::read_dir(area.path(name).parent().unwrap()).unwrap();
-        assert_eq!(left.count(), 0, "nothing is left of what was refused");
-        assert_eq!(area.receive(name, 5, &mut &b"whole"[..]).unwrap(), 5);
-        assert_eq!(area.read(name).unwrap(), b"whole");
-    }
-
-    #[test]
-    fn an_object_that_is_a_symlink_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let area = Area::open(directory.path()).unwrap();
-        let path = area.path(id(b"x"));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", path).unwrap();
-        assert!(matches!(area.object(id(b"x")), Err(Error::Read { .. })));
-    }
-}
+mod tests;

@@ -9,13 +9,14 @@ use safelight_policies::id::ObjectId;
 use safelight_seal::{
     manifest::{Entry, EntryKind, SegmentRef},
     random::Random,
-    segment::{SEGMENT_MAX, SegmentKey, seal_segment},
+    segment::{SEGMENT_MAX, SegmentKey, seal_segment_into},
 };
 
 use crate::{
     area::{self, Area},
-    content::{Content, Sealing as Todo},
+    content::{Content, Sealing as Todo, Store},
     lower::Unreadable,
+    spread::{Room, spread},
     tree::{Answer, Ino, Kind, ROOT, Tree},
     view::View,
 };
@@ -92,15 +93,15 @@ pub fn seal(view: &View, to: &Area, random: &dyn Random) -> Result<Outputs, Erro
     let mut sealing = Sealing {
         view,
         tree: &tree,
-        to,
-        random,
         outputs: Outputs::default(),
+        parts: Vec::new(),
         moved: BTreeSet::new(),
         linked: BTreeMap::new(),
         segments: 0,
     };
     sealing.find_moved(ROOT, &mut Vec::new(), false)?;
     sealing.visit(ROOT, Vec::new(), false)?;
+    sealing.seal_parts(to, random)?;
     sealing.whiteouts();
     let mut outputs = sealing.outputs;
     with_parents(&tree, &mut outputs.entries)?;
@@ -110,9 +111,9 @@ pub fn seal(view: &View, to: &Area, random: &dyn Random) -> Result<Outputs, Erro
 struct Sealing<'a> {
     view: &'a View,
     tree: &'a Tree,
-    to: &'a Area,
-    random: &'a dyn Random,
     outputs: Outputs,
+    /// Segments that are to be sealed; their places in the entries are kept.
+    parts: Vec<Part<'a>>,
     /// Files with several names, one of which is not where the lower layers have it.
     moved: BTreeSet<Ino>,
     /// Nodes that were written already, with the path under which they were.
@@ -120,7 +121,15 @@ struct Sealing<'a> {
     segments: u64,
 }
 
-impl Sealing<'_> {
+/// One segment that has to be read and sealed.
+struct Part<'a> {
+    /// Which entry it is of, and which of its segments.
+    place: (usize, usize),
+    content: &'a Content,
+    size: u32,
+}
+
+impl<'a> Sealing<'a> {
     /// A name of a file can only be written together with all others: a manifest's hard link names a file of the same manifest.
     fn find_moved(&mut self, ino: Ino, path: &mut Vec<u8>, inside_new: bool) -> Result<(), Error> {
         let node = self.tree.node(ino)?;
@@ -144,8 +153,8 @@ impl Sealing<'_> {
         let is_new = inside_new || !node.is_from(&path);
         if is_new || node.dirty || self.moved.contains(&ino) {
             let kind = self.kind(ino, &path, is_new)?;
-            let entry = entry(self.tree, ino, path.clone(), kind)?;
-            self.outputs.entries.push(entry);
+            let entry = kind.map(|kind| entry(self.tree, ino, path.clone(), kind));
+            self.outputs.entries.extend(entry.transpose()?);
         }
         if let Kind::Directory(children) = &node.kind {
             for (name, child) in children {
@@ -155,16 +164,19 @@ impl Sealing<'_> {
         Ok(())
     }
 
-    fn kind(&mut self, ino: Ino, path: &[u8], is_new: bool) -> Result<EntryKind, Error> {
+    /// What a manifest says a node is; nothing of one that is not sealed.
+    fn kind(&mut self, ino: Ino, path: &[u8], is_new: bool) -> Result<Option<EntryKind>, Error> {
         if let Some(first) = self.linked.get(&ino) {
-            return Ok(EntryKind::Link { to: first.clone() });
+            return Ok(Some(EntryKind::Link { to: first.clone() }));
         }
-        Ok(match &self.tree.node(ino)?.kind {
+        Ok(Some(match &self.tree.node(ino)?.kind {
             // An opaque directory hides whatever the lower layers have at its place.
             Kind::Directory(_) => EntryKind::Directory { opaque: is_new },
+            // With several names it becomes several links: a manifest knows hard links to files only.
             Kind::Symlink(target) => EntryKind::Symlink {
                 target: target.clone(),
             },
+            Kind::Special(_) => return Ok(None),
             Kind::File(content) => {
                 self.linked.insert(ino, path.to_vec());
                 self.outputs.files += 1;
@@ -174,31 +186,67 @@ impl Sealing<'_> {
                     segments: self.segments(content)?,
                 }
             }
-        })
+        }))
     }
 
-    fn segments(&mut self, content: &Content) -> Result<Vec<SegmentRef>, Error> {
+    /// The segments of a file that is about to become the next entry. Those that are to be sealed are of zeros until they are.
+    fn segments(&mut self, content: &'a Content) -> Result<Vec<SegmentRef>, Error> {
         let len = content.len();
         let count = len.div_ceil(SEGMENT_MAX as u64);
         self.segments += count;
         if self.segments > SEGMENTS_MAX {
             return Err(Error::TooLarge);
         }
-        let mut buffer = Vec::new();
-        (0..count)
-            .map(|index| {
-                let start = index * SEGMENT_MAX as u64;
-                let size = (len - start).min(SEGMENT_MAX as u64) as u32;
-                match content.sealing(index as usize, size) {
-                    Todo::Same(reference) => Ok(reference),
-                    Todo::Zero => Ok(SegmentRef::zero(size)),
-                    Todo::Changed => {
-                        content.read(self.view.store(), start, size as usize, &mut buffer)?;
-                        seal_one(&buffer, self.to, self.random)
+        let mut segments = Vec::with_capacity(count as usize);
+        for index in 0..count as usize {
+            let start = index as u64 * SEGMENT_MAX as u64;
+            let size = (len - start).min(SEGMENT_MAX as u64) as u32;
+            segments.push(match content.sealing(index, size) {
+                Todo::Same(reference) => reference,
+                Todo::Zero => SegmentRef::zero(size),
+                Todo::Changed => {
+                    self.parts.push(Part {
+                        place: (self.outputs.entries.len(), index),
+                        content,
+                        size,
+                    });
+                    SegmentRef::zero(size)
+                }
+            });
+        }
+        Ok(segments)
+    }
+
+    /// Seals what was found, each segment under a key of its own.
+    fn seal_parts(&mut self, to: &Area, random: &dyn Random) -> Result<(), Error> {
+        let store = self.view.store();
+        let parts = std::mem::take(&mut self.parts);
+        let sealed = spread(
+            |hand| {
+                for part in parts {
+                    if !hand((part, SegmentKey::generate(random)?)) {
+                        break;
                     }
                 }
-            })
-            .collect()
+                Ok(())
+            },
+            |room, (part, key)| {
+                let sealed = seal_one(store, to, &part, key, room)?;
+                Ok::<_, Error>((part.place, sealed))
+            },
+        )?;
+        for ((entry, segment), sealed) in sealed {
+            if let EntryKind::File { segments, .. } = &mut self.outputs.entries[entry].kind {
+                segments[segment] = sealed;
+            }
+        }
+        Ok(())
+    }
+
+    /// True if there is something that outlives the session.
+    fn is_sealed(&self, path: &[u8]) -> bool {
+        let node = self.tree.resolve(path).and_then(|ino| self.tree.node(ino));
+        node.is_ok_and(|node| !node.is_special())
     }
 
     /// What the lower layers have and the session does not have any more. What is below something gone or replaced is gone with it.
@@ -216,7 +264,7 @@ impl Sealing<'_> {
             }
             if replaced.contains(&**path) {
                 hidden.insert(path);
-            } else if self.tree.resolve(path).is_err() {
+            } else if !self.is_sealed(path) {
                 hidden.insert(path);
                 gone.push(path.to_vec());
             }
@@ -234,17 +282,28 @@ impl Sealing<'_> {
 }
 
 /// Seals one segment's plaintext under a fresh key and stores it. All zeros need no object.
-fn seal_one(plaintext: &[u8], to: &Area, random: &dyn Random) -> Result<SegmentRef, Error> {
-    let len = plaintext.len() as u32;
+fn seal_one(
+    store: &Store,
+    to: &Area,
+    part: &Part<'_>,
+    key: SegmentKey,
+    room: &mut Room,
+) -> Result<SegmentRef, Error> {
+    let start = part.place.1 as u64 * SEGMENT_MAX as u64;
+    let Room { plain, sealed } = room;
+    let answer = part
+        .content
+        .read_into(store, start, part.size as usize, plain)?;
+    let plaintext = &plain[answer];
     if plaintext.iter().all(|byte| *byte == 0) {
-        return Ok(SegmentRef::zero(len));
+        return Ok(SegmentRef::zero(part.size));
     }
-    let sealed = seal_segment(SegmentKey::generate(random)?, plaintext)?;
-    to.put(sealed.id, &sealed.bytes)?;
+    let (id, key) = seal_segment_into(key, plaintext, sealed)?;
+    to.put(id, sealed)?;
     Ok(SegmentRef {
-        object: Some(sealed.id),
-        len,
-        key: sealed.key,
+        object: Some(id),
+        len: plaintext.len() as u32,
+        key,
     })
 }
 
@@ -282,7 +341,7 @@ fn entry(tree: &Tree, ino: Ino, path: Vec<u8>, kind: EntryKind) -> Answer<Entry>
     Ok(Entry {
         path,
         kind,
-        mode: node.mode,
+        mode: node.sealed_mode(),
         mtime_ns: node.mtime,
         xattrs,
     })

@@ -5,9 +5,13 @@
 
 mod blocks;
 
-use std::sync::{
-    Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    cell::RefCell,
+    ops::Range,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::errno::Errno;
@@ -18,11 +22,16 @@ pub(crate) use self::blocks::{Part, Sealing};
 use crate::{
     lower::{LowerFile, Segments, Unreadable},
     tree::Answer,
-    upper::Upper,
+    upper::{Slot, Upper},
 };
 
 /// The largest file: 16 TiB, as ext4 has it. A hole costs a manifest 64 bytes for every 16 MiB.
 const SIZE_MAX: u64 = 1 << 44;
+
+thread_local! {
+    /// Where each event loop encrypts what it was given. It holds ciphertext when nobody writes.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Where a view's bytes come from and go to.
 #[derive(Debug)]
@@ -97,7 +106,33 @@ impl Content {
         self.shared().sealing(index, len)
     }
 
-    /// Reads up to `len` bytes at `offset` into `out`, which is cleared first; fewer at the end of the file.
+    /// Reads up to `len` bytes at `offset`; fewer at the end of the file. They are in `out` where the answer says: `out` keeps its memory from
+    /// call to call, and what else is in it means nothing.
+    pub(crate) fn read_into(
+        &self,
+        store: &Store,
+        offset: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Range<usize>, Unreadable> {
+        let blocks = self.shared();
+        let end = offset.saturating_add(len as u64).min(blocks.len);
+        if offset >= end {
+            return Ok(0..0);
+        }
+        // Whole blocks are decrypted where the answer lies; what was not asked for is left out afterwards.
+        let head = (offset % BLOCK as u64) as usize;
+        let start = offset - head as u64;
+        let stop = end.next_multiple_of(BLOCK as u64).min(blocks.len);
+        let whole = (stop - start) as usize;
+        if out.len() < whole {
+            out.resize(whole, 0);
+        }
+        self.fill(&blocks, store, start, &mut out[..whole])?;
+        Ok(head..(end - start) as usize)
+    }
+
+    /// As [`Content::read_into`], with nothing in `out` but the answer.
     pub(crate) fn read(
         &self,
         store: &Store,
@@ -105,26 +140,14 @@ impl Content {
         len: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
-        let blocks = self.shared();
         out.clear();
-        let end = offset.saturating_add(len as u64).min(blocks.len);
-        if offset >= end {
-            return Ok(());
-        }
-        // Whole blocks are decrypted where the answer lies; what was not asked for is cut off afterwards.
-        let head = (offset % BLOCK as u64) as usize;
-        let start = offset - head as u64;
-        let stop = end.next_multiple_of(BLOCK as u64).min(blocks.len);
-        out.resize((stop - start) as usize, 0);
-        self.fill(&blocks, store, start, out)?;
-        out.truncate((end - start) as usize);
-        if head > 0 {
-            out.drain(..head);
-        }
+        let answer = self.read_into(store, offset, len, out)?;
+        out.truncate(answer.end);
+        out.drain(..answer.start);
         Ok(())
     }
 
-    /// Fills `out` from `start`, a block border, with the file's bytes; `out` is zeros and ends at a block border or the end of file.
+    /// Fills all of `out` from `start`, a block border, with the file's bytes; `out` ends at a block border or the end of the file.
     fn fill(
         &self,
         blocks: &Blocks,
@@ -137,16 +160,17 @@ impl Content {
         let mut at = 0;
         while at < count {
             let from = at as usize * BLOCK;
-            let to = out.len().min(from + BLOCK);
-            match blocks.changed.get(&(first + at)) {
-                Some(Changed::Zero) => {}
-                Some(Changed::Written(slot)) => {
-                    let upper = store.upper.as_ref().ok_or(Unreadable::Failed(Errno::EIO))?;
-                    // A block that reaches past a later truncation was cut then; it is never longer than what may be shown.
-                    let upto = to.min(from + slot.len);
-                    upper
-                        .read(self.id, first + at, slot, &mut out[from..upto])
-                        .map_err(Unreadable::Failed)?;
+            let run = match blocks.changed.get(&(first + at)) {
+                Some(Changed::Zero) => {
+                    let to = out.len().min(from + BLOCK);
+                    out[from..to].fill(0);
+                    1
+                }
+                Some(Changed::Written(_)) => {
+                    let slots = blocks.slots(first + at, count - at);
+                    let to = out.len().min(from + slots.len() * BLOCK);
+                    self.fill_upper(store, first + at, &slots, &mut out[from..to])?;
+                    slots.len() as u64
                 }
                 None => {
                     let next = blocks
@@ -155,14 +179,33 @@ impl Content {
                         .next()
                         .map_or(u64::MAX, |(index, _)| *index);
                     let run = next.min(first + count) - (first + at);
-                    self.fill_lower(blocks, store, first + at, &mut out[from..], run)?;
-                    at += run;
-                    continue;
+                    let to = out.len().min(from + run as usize * BLOCK);
+                    self.fill_lower(blocks, store, first + at, &mut out[from..to])?;
+                    run
                 }
-            }
-            at += 1;
+            };
+            at += run;
         }
         Ok(())
+    }
+
+    fn fill_upper(
+        &self,
+        store: &Store,
+        first: u64,
+        slots: &[&Slot],
+        out: &mut [u8],
+    ) -> Result<(), Unreadable> {
+        let upper = store.upper.as_ref().ok_or(Unreadable::Failed(Errno::EIO))?;
+        // A block that reaches past a later truncation was cut then: none is longer than what may be shown.
+        let stored: usize = slots.iter().map(|slot| slot.len).sum();
+        let (written, never) = out
+            .split_at_mut_checked(stored)
+            .ok_or(Unreadable::Failed(Errno::EIO))?;
+        never.fill(0);
+        upper
+            .read(self.id, first, slots, written)
+            .map_err(Unreadable::Failed)
     }
 
     fn fill_lower(
@@ -171,30 +214,29 @@ impl Content {
         store: &Store,
         first: u64,
         out: &mut [u8],
-        run: u64,
     ) -> Result<(), Unreadable> {
         let Some(lower) = &blocks.lower else {
+            out.fill(0);
             return Ok(());
         };
         let start = first * BLOCK as u64;
-        let wanted = (run * BLOCK as u64).min(out.len() as u64);
-        let visible = blocks.lower_len.saturating_sub(start).min(wanted);
+        let visible = blocks.lower_len.saturating_sub(start);
+        let visible = visible.min(out.len() as u64) as usize;
+        out[visible..].fill(0);
         if visible == 0 {
             return Ok(());
         }
         // The sealed file's last block may be longer than what is still visible of it: read it whole, then hide the rest.
-        let readable = visible
+        let readable = (visible as u64)
             .next_multiple_of(BLOCK as u64)
-            .min(lower.len - start);
-        if readable <= out.len() as u64 {
-            store
-                .segments
-                .read(lower, start, &mut out[..readable as usize])?;
-            out[visible as usize..readable as usize].fill(0);
+            .min(lower.len - start) as usize;
+        if readable <= out.len() {
+            store.segments.read(lower, start, &mut out[..readable])?;
+            out[visible..readable].fill(0);
         } else {
-            let mut whole = vec![0; readable as usize];
+            let mut whole = vec![0; readable];
             store.segments.read(lower, start, &mut whole)?;
-            out[..visible as usize].copy_from_slice(&whole[..visible as usize]);
+            out[..visible].copy_from_slice(&whole[..visible]);
         }
         Ok(())
     }
@@ -205,11 +247,40 @@ impl Content {
             .upper
             .as_ref()
             .ok_or(Unreadable::Failed(Errno::EROFS))?;
-        offset
+        let end = offset
             .checked_add(data.len() as u64)
             .filter(|end| *end <= SIZE_MAX)
             .ok_or(Unreadable::Failed(Errno::EFBIG))?;
-        self.write_at(&mut self.exclusive(), store, upper, offset, data)
+        let whole = offset.next_multiple_of(BLOCK as u64)..end - end % BLOCK as u64;
+        if whole.is_empty() {
+            return self.write_at(&mut self.exclusive(), store, upper, offset, data);
+        }
+        let (head, rest) = data.split_at((whole.start - offset) as usize);
+        let (middle, tail) = rest.split_at((whole.end - whole.start) as usize);
+        self.write_at(&mut self.exclusive(), store, upper, offset, head)?;
+        self.write_whole(upper, whole.start / BLOCK as u64, middle)
+            .map_err(Unreadable::Failed)?;
+        self.write_at(&mut self.exclusive(), store, upper, whole.end, tail)
+    }
+
+    /// Writes whole blocks. They are encrypted and written to new slots while others read, and put in their place afterwards.
+    fn write_whole(&self, upper: &Upper, first: u64, data: &[u8]) -> Answer<()> {
+        let indices = first..first + (data.len() / BLOCK) as u64;
+        let before = self.shared().written(indices.clone());
+        let slots = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            scratch.extend_from_slice(data);
+            upper.write_new(self.id, first, scratch, before)
+        })?;
+        let mut blocks = self.exclusive();
+        for (index, slot) in indices.clone().zip(slots) {
+            if let Some(Changed::Written(old)) = blocks.set(index, Some(Changed::Written(slot))) {
+                upper.release(&old);
+            }
+        }
+        blocks.len = blocks.len.max(indices.end * BLOCK as u64);
+        upper.replaced(data.len() as u64, before);
+        Ok(())
     }
 
     fn write_at(
@@ -222,7 +293,8 @@ impl Content {
     ) -> Result<(), Unreadable> {
         let mut at = offset;
         let mut rest = data;
-        let mut block = Vec::with_capacity(BLOCK);
+        let mut block =
+            Vec::with_capacity(BLOCK.min(blocks.valid(at / BLOCK as u64).max(rest.len())));
         while !rest.is_empty() {
             let index = at / BLOCK as u64;
             let within = (at % BLOCK as u64) as usize;

@@ -101,7 +101,7 @@ fn settle(tree: &mut Tree, ino: Ino, path: &mut Vec<u8>, lower: &mut Lower) -> A
             .iter()
             .map(|(name, ino)| (name.clone(), *ino))
             .collect(),
-        Kind::File(_) | Kind::Symlink(_) => Vec::new(),
+        Kind::File(_) | Kind::Symlink(_) | Kind::Special(_) => Vec::new(),
     };
     for (name, child) in children {
         let len = path.len();

@@ -17,6 +17,7 @@ pub mod pack;
 pub mod protocol;
 pub mod server;
 pub mod session;
+mod spread;
 mod tree;
 pub mod upper;
 pub mod view;

@@ -7,12 +7,16 @@ mod select;
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{MetadataExt, OpenOptionsExt},
+        fs::{FileExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,7 +25,10 @@ use safelight_seal::{
     segment::{DedupKey, SEGMENT_MAX, seal_segment_into},
 };
 
-use crate::area::{self, Area};
+use crate::{
+    area::{self, Area, Batch},
+    spread::{Room, spread},
+};
 use select::Part;
 
 pub use select::{NotChosen, Selection};
@@ -85,9 +92,7 @@ pub fn pack(
     key: &DedupKey,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Entry>, Error> {
-    let mut packing = Packing::begin(root, area, key, progress)?;
-    packing.visit(root)?;
-    Ok(packing.finish())
+    whole(root, area, key, progress, |packing| packing.visit(root))
 }
 
 /// Seals what is selected of a directory, like [`pack`]. A directory that is not there becomes an empty one.
@@ -98,65 +103,155 @@ pub fn pack_selection(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Entry>, Error> {
     let root = selection.root();
-    let mut packing = Packing::begin(root, area, key, progress)?;
-    for (path, part) in selection.parts() {
-        // Joining nothing would add a slash.
-        let path = match path.as_os_str().is_empty() {
-            true => root.to_owned(),
-            false => root.join(path),
-        };
-        match part {
-            Part::Whole => packing.visit(&path)?,
-            Part::Alone => packing.entry(&path).map(drop)?,
-            Part::New => packing.make(&path)?,
+    whole(root, area, key, progress, |packing| {
+        for (path, part) in selection.parts() {
+            // Joining nothing would add a slash.
+            let path = match path.as_os_str().is_empty() {
+                true => root.to_owned(),
+                false => root.join(path),
+            };
+            match part {
+                Part::Whole => packing.visit(&path)?,
+                Part::Alone => packing.entry(&path).map(drop)?,
+                Part::New => packing.make(&path)?,
+            }
         }
-    }
-    Ok(packing.finish())
+        Ok(())
+    })
 }
 
+/// Finds entries with `find` while others seal the segments of what was found. Everything that they name is in the area for good.
+fn whole(
+    root: &Path,
+    area: &Area,
+    key: &DedupKey,
+    progress: &mut dyn FnMut(Progress),
+    find: impl FnOnce(&mut Packing<'_>) -> Result<(), Error>,
+) -> Result<Vec<Entry>, Error> {
+    let (bytes, mut entries, mut done) = (AtomicU64::new(0), Vec::new(), Progress::default());
+    let batch = area.batch();
+    let sealed = spread(
+        |hand| {
+            let mut packing = Packing {
+                root,
+                progress,
+                done,
+                bytes: &bytes,
+                entries: Vec::new(),
+                hand,
+                stopped: false,
+            };
+            packing.check_root()?;
+            find(&mut packing)?;
+            (done, entries) = (packing.done, packing.entries);
+            Ok::<_, Error>(())
+        },
+        |room, part| {
+            let sealed = seal_part(&batch, key, &part, room)?;
+            bytes.fetch_add(u64::from(sealed.len), Ordering::Relaxed);
+            Ok((part.place, sealed))
+        },
+    )?;
+    batch.settle()?;
+    put_together(&mut entries, sealed);
+    done.bytes = bytes.into_inner();
+    progress(done);
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+/// One segment of a file.
+struct FilePart {
+    /// Which entry it is of, and which of its segments.
+    place: (usize, usize),
+    file: Arc<File>,
+    path: Arc<Path>,
+}
+
+/// Reads and seals one segment. It has no bytes if the file ends before it.
+fn seal_part(
+    batch: &Batch<'_>,
+    key: &DedupKey,
+    part: &FilePart,
+    room: &mut Room,
+) -> Result<SegmentRef, Error> {
+    let Room { plain, sealed } = room;
+    plain.resize(SEGMENT_MAX, 0);
+    let start = part.place.1 as u64 * SEGMENT_MAX as u64;
+    let len = read_at(&part.file, start, plain).map_err(|source| Error::Read {
+        path: part.path.to_path_buf(),
+        source,
+    })?;
+    let plaintext = &plain[..len];
+    if plaintext.iter().all(|byte| *byte == 0) {
+        return Ok(SegmentRef::zero(len as u32));
+    }
+    let key = key.segment_key(plaintext);
+    let (id, key) = seal_segment_into(key, plaintext, sealed).map_err(|source| Error::Seal {
+        path: part.path.to_path_buf(),
+        source,
+    })?;
+    batch.put(id, sealed)?;
+    Ok(SegmentRef {
+        object: Some(id),
+        len: len as u32,
+        key,
+    })
+}
+
+/// Fills `out` from `start` on; answers how much there was before the end of the file.
+fn read_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<usize> {
+    let mut len = 0;
+    while len < out.len() {
+        match file.read_at(&mut out[len..], start + len as u64) {
+            Ok(0) => break,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
+/// Gives each file its segments. A file that became shorter meanwhile ends with its first short one, as whoever reads it from its beginning
+/// would have it.
+fn put_together(entries: &mut [Entry], mut sealed: Vec<((usize, usize), SegmentRef)>) {
+    sealed.sort_unstable_by_key(|(place, _)| *place);
+    for ((entry, _), part) in sealed {
+        let EntryKind::File { len, segments } = &mut entries[entry].kind else {
+            continue;
+        };
+        let complete = *len == segments.len() as u64 * SEGMENT_MAX as u64;
+        if complete && part.len > 0 {
+            *len += u64::from(part.len);
+            segments.push(part);
+        }
+    }
+}
+
+/// Finds what there is, and hands over what is to be sealed.
 struct Packing<'a> {
     root: &'a Path,
-    area: &'a Area,
-    key: &'a DedupKey,
     progress: &'a mut dyn FnMut(Progress),
     done: Progress,
+    /// Bytes that are sealed so far.
+    bytes: &'a AtomicU64,
     entries: Vec<Entry>,
-    buffer: Vec<u8>,
-    sealed: Vec<u8>,
+    /// Takes a part; false if something failed and nobody wants more.
+    hand: &'a mut dyn FnMut(FilePart) -> bool,
+    stopped: bool,
 }
 
-impl<'a> Packing<'a> {
-    fn begin(
-        root: &'a Path,
-        area: &'a Area,
-        key: &'a DedupKey,
-        progress: &'a mut dyn FnMut(Progress),
-    ) -> Result<Self, Error> {
+impl Packing<'_> {
+    fn check_root(&self) -> Result<(), Error> {
         let failed = |source| Error::Read {
-            path: root.to_owned(),
+            path: self.root.to_owned(),
             source,
         };
-        if !fs::metadata(root).map_err(failed)?.is_dir() {
-            return Err(failed(io::ErrorKind::NotADirectory.into()));
+        match fs::metadata(self.root).map_err(failed)?.is_dir() {
+            true => Ok(()),
+            false => Err(failed(io::ErrorKind::NotADirectory.into())),
         }
-        Ok(Self {
-            root,
-            area,
-            key,
-            progress,
-            done: Progress::default(),
-            entries: Vec::new(),
-            // As large as it will be, so that it never moves and leaves a copy behind.
-            buffer: Vec::with_capacity(SEGMENT_MAX),
-            sealed: Vec::new(),
-        })
-    }
-
-    /// The entries, sorted by path.
-    fn finish(mut self) -> Vec<Entry> {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        entries
     }
 
     /// Packs a path and all that is below it.
@@ -167,6 +262,9 @@ impl<'a> Packing<'a> {
         };
         if self.entry(path)? {
             for entry in fs::read_dir(path).map_err(failed)? {
+                if self.stopped {
+                    break;
+                }
                 self.visit(&entry.map_err(failed)?.path())?;
             }
         }
@@ -197,8 +295,12 @@ impl<'a> Packing<'a> {
                     .to_vec(),
             }
         } else if metadata.is_file() {
-            let (len, segments) = self.file(path)?;
-            EntryKind::File { len, segments }
+            self.file(path)?;
+            // What it has is known when it is sealed.
+            EntryKind::File {
+                len: 0,
+                segments: Vec::new(),
+            }
         } else {
             return Err(Error::Special {
                 path: path.to_owned(),
@@ -246,69 +348,42 @@ impl<'a> Packing<'a> {
         Ok(relative.to_vec())
     }
 
-    fn file(&mut self, path: &Path) -> Result<(u64, Vec<SegmentRef>), Error> {
+    /// Hands over the segments of a file that is about to become the next entry.
+    fn file(&mut self, path: &Path) -> Result<(), Error> {
         let failed = |source| Error::Read {
             path: path.to_owned(),
             source,
         };
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
             .map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
         // The name may be something else's by now.
-        if !file.metadata().map_err(failed)?.is_file() {
+        if !metadata.is_file() {
             return Err(Error::Special {
                 path: path.to_owned(),
             });
         }
-        let (mut len, mut segments) = (0, Vec::new());
-        loop {
-            self.buffer.clear();
-            let read = (&mut file)
-                .take(SEGMENT_MAX as u64)
-                .read_to_end(&mut self.buffer)
-                .map_err(failed)?;
-            if read == 0 {
+        let (file, path): (_, Arc<Path>) = (Arc::new(file), path.into());
+        // Some files say that they are empty, and are not.
+        let count = metadata.len().div_ceil(SEGMENT_MAX as u64).max(1);
+        for segment in 0..count as usize {
+            let part = FilePart {
+                place: (self.entries.len(), segment),
+                file: file.clone(),
+                path: path.clone(),
+            };
+            if !(self.hand)(part) {
+                self.stopped = true;
                 break;
             }
-            segments.push(self.segment(path)?);
-            len += read as u64;
-            self.done.bytes += read as u64;
+            self.done.bytes = self.bytes.load(Ordering::Relaxed);
             (self.progress)(self.done);
-            if read < SEGMENT_MAX {
-                break;
-            }
         }
         self.done.files += 1;
-        (self.progress)(self.done);
-        Ok((len, segments))
-    }
-
-    fn segment(&mut self, path: &Path) -> Result<SegmentRef, Error> {
-        let failed = |source| Error::Seal {
-            path: path.to_owned(),
-            source,
-        };
-        let len = self.buffer.len() as u32;
-        if self.buffer.iter().all(|byte| *byte == 0) {
-            return Ok(SegmentRef::zero(len));
-        }
-        let key = self.key.segment_key(&self.buffer);
-        let (id, key) = seal_segment_into(key, &self.buffer, &mut self.sealed).map_err(failed)?;
-        self.area.put(id, &self.sealed)?;
-        Ok(SegmentRef {
-            object: Some(id),
-            len,
-            key,
-        })
-    }
-}
-
-/// Wipes what was read.
-impl Drop for Packing<'_> {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.buffer);
+        Ok(())
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Order {
     pub owner: (u32, u32),
     /// The end of the lease, in seconds since 1970. The server wipes itself then.
     pub deadline: u64,
+    /// What to run instead of the task's command, on the descriptors for output themselves; nothing for the task itself. Somebody looks
+    /// after the fact where the task stood: the directory, the environment and the files are the task's.
+    pub instead: Vec<Vec<u8>>,
 }
 
 /// The sealed result of an attempt that was committed.

@@ -242,7 +242,8 @@ fn tasks(
     order: &Order,
 ) -> Result<Tasks, Error> {
     let around = (expand.around)(&recipe, order.task.step).ok_or(Error::Recipe)?;
-    match around {
+    // Who looks around in a session instead of its task runs nothing else in it.
+    match around.filter(|_| order.instead.is_empty()) {
         None => {
             let task = (expand.task)(&recipe, order.task, 1)
                 .filter(|task| order.tasks == 1 && may_set(task, &order.env_pass))

@@ -33,6 +33,8 @@ pub enum FromLauncher {
 pub enum ToLauncher {
     /// The views are served: run this. With it come exactly two descriptors, the session's standard output and standard error.
     Run {
+        /// True if somebody types: the first descriptor is standard input too, and the controlling terminal if it is one.
+        interactive: bool,
         /// The program and its arguments; the program is looked up in the `PATH` of `env` if it has no slash.
         command: Vec<Vec<u8>>,
         /// The working directory, absolute.
@@ -198,6 +200,7 @@ mod tests {
     #[test]
     fn a_command_is_never_printed() {
         let run = ToLauncher::Run {
+            interactive: false,
             command: vec![b"secret-title".to_vec()],
             directory: b"/mnt/secret".to_vec(),
             env: vec![(b"SECRET".to_vec(), b"x".to_vec())],

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 use safelight_seal::manifest;
 
-pub(crate) use self::node::{Kind, Node};
+pub(crate) use self::node::{Kind, Node, Special};
 use self::node::{weight_of_name, weight_of_xattrs};
 
 /// What an operation answers: a value or an error number.
@@ -184,10 +184,10 @@ impl Tree {
         Ok(ino)
     }
 
-    /// Gives a file another name. A symbolic link has one only, since a manifest has no other.
+    /// Gives what is no directory another name.
     pub(crate) fn link(&mut self, ino: Ino, parent: Ino, name: &[u8], now: i64) -> Answer<()> {
         let node = self.node(ino)?;
-        if !matches!(node.kind, Kind::File(_)) {
+        if node.is_directory() {
             return Err(Errno::EPERM);
         }
         if node.names.is_empty() {
@@ -489,7 +489,10 @@ mod tests {
         let f = tree.add(ROOT, b"f", file()).unwrap();
         tree.link(f, ROOT, b"g", 2).unwrap();
         let s = tree.add(ROOT, b"s", symlink()).unwrap();
-        assert_eq!(tree.link(s, ROOT, b"t", 2), Err(Errno::EPERM));
+        tree.link(s, ROOT, b"t", 2).unwrap();
+        assert_eq!(tree.node(s).unwrap().links(false), 2);
+        let d = tree.add(ROOT, b"d", directory()).unwrap();
+        assert_eq!(tree.link(d, ROOT, b"e", 2), Err(Errno::EPERM));
         assert_eq!(tree.node(f).unwrap().links(false), 2);
         tree.rename((ROOT, b"f"), (ROOT, b"g"), true, 3).unwrap();
         assert_eq!(

@@ -6,6 +6,7 @@
 //! put something else in its place in between.
 
 mod attributes;
+mod callers;
 mod files;
 #[cfg(test)]
 mod model;
@@ -31,6 +32,7 @@ use safelight_policies::{
 };
 use safelight_seal::manifest::Entry;
 
+use self::callers::Callers;
 pub(crate) use self::{
     attributes::{Attributes, Now, SetAttributes, What},
     files::{Access as OpenMode, Handle},
@@ -52,6 +54,16 @@ pub type Clock = fn() -> u64;
 pub(crate) struct Caller {
     /// Process id on the host; 0 for the kernel's own write-back.
     pub(crate) pid: u32,
+    /// User and group, as numbers of the namespace that mounted the view.
+    pub(crate) ids: (u32, u32),
+}
+
+impl Caller {
+    /// The kernel, for nobody in particular.
+    pub(crate) const KERNEL: Self = Self {
+        pid: 0,
+        ids: (0, 0),
+    };
 }
 
 /// What one session sees at one central path.
@@ -62,6 +74,8 @@ pub struct View {
     writable: bool,
     /// User and group that every node belongs to, as numbers of the namespace that mounted the view.
     pub(crate) owner: (u32, u32),
+    /// True if each node has an owner of its own: see [`View::for_many_users`].
+    pub(crate) many: bool,
     tree: RwLock<Tree>,
     /// Every path that the lower layers show.
     lower: Lower,
@@ -72,6 +86,7 @@ pub struct View {
     next_handle: AtomicU64,
     /// Bytes of names that open directories hold.
     listed: Arc<AtomicU64>,
+    callers: Callers,
 }
 
 /// The most files and directories that may be open at a time: each remembers its path in this process's memory.
@@ -139,6 +154,7 @@ impl View {
             judge: setup.judge,
             writable: setup.writable,
             owner: setup.owner,
+            many: false,
             tree: RwLock::new(tree),
             lower,
             store,
@@ -147,7 +163,16 @@ impl View {
             handles: RwLock::default(),
             next_handle: AtomicU64::new(1),
             listed: Arc::default(),
+            callers: Callers::default(),
         })
+    }
+
+    /// The view for a privileged mounter that lets several users in: a node belongs to who made it, owners can be changed, and device
+    /// nodes can be made, as far as the kernel allows it to whom. Owners are not sealed. A session's view is never one: there is one user.
+    #[must_use]
+    pub fn for_many_users(mut self) -> Self {
+        self.many = true;
+        self
     }
 
     /// Where it is mounted.
@@ -242,7 +267,7 @@ impl View {
         let access = Access {
             at: (self.clock)(),
             pid: caller.pid,
-            comm: comm(caller.pid),
+            comm: self.callers.name(caller.pid),
             op,
             path: self.full(path),
             to: to.map(|to| self.full(to)),
@@ -366,16 +391,7 @@ impl View {
         };
         for number in numbers {
             // A record that is lost has spoiled the attempt already.
-            let _ = self.close(Caller { pid: 0 }, number);
+            let _ = self.close(Caller::KERNEL, number);
         }
     }
-}
-
-/// What a process calls itself; empty if it is gone. It is evidence for a reader, never the ground of a decision.
-fn comm(pid: u32) -> String {
-    if pid == 0 {
-        return String::new();
-    }
-    let text = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned()
 }

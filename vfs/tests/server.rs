@@ -194,6 +194,7 @@ impl Job {
             env_pass: Vec::new(),
             owner: (0, 0),
             deadline: clock() / 1_000_000_000 + 600,
+            instead: Vec::new(),
         }
     }
 
@@ -578,7 +579,13 @@ fn output_that_nobody_reads_is_in_the_log_and_does_not_keep_the_server() {
     }
     let job = Job::new("/mnt/show/scene");
     let (_unread, shown) = nix::unistd::pipe().unwrap();
-    let server = job.start_showing(job.order(1, vec![]), &shown).unwrap();
+    let order = job.order(1, vec![]);
+    let place = Kind::Result {
+        session: order.session,
+        attempt: order.attempt,
+        fence: order.fence,
+    };
+    let server = job.start_showing(order, &shown).unwrap();
     let mounted = Mounted::new(&job.at("mount"));
     let mounts = FromLauncher::Mounts;
     server
@@ -612,7 +619,7 @@ fn output_that_nobody_reads_is_in_the_log_and_does_not_keep_the_server() {
     let log = attempt.read(sealed.log).unwrap();
     let text = job
         .key
-        .open_blob(Purpose::TaskLog, job.id.as_bytes(), &log)
+        .open_blob(Purpose::TaskLog, &place.place(job.id), &log)
         .ok()
         .unwrap();
     assert_eq!(text.len(), said);

@@ -61,6 +61,15 @@ pub struct Leaf {
     limits_pids: bool,
 }
 
+/// By what a launcher comes into its groups.
+#[derive(Debug, Default)]
+pub(crate) struct Joins {
+    /// The group of cgroup v2 to be born in: to move into it afterwards takes the kernel long, since it waits for all processors.
+    pub(crate) born_in: Option<OwnedFd>,
+    /// The `tasks` files of v1's groups, into which a thread moves itself at once.
+    pub(crate) tasks: Vec<OwnedFd>,
+}
+
 /// A group and the lock that says whose it is.
 #[derive(Debug)]
 struct Locked {
@@ -207,20 +216,27 @@ impl Leaf {
         self.limits_pids
     }
 
-    /// The files by which a process joins.
-    pub fn procs(&self) -> Result<Vec<OwnedFd>, Error> {
-        self.groups()
-            .map(|group| {
-                let path = group.join("cgroup.procs");
-                openat(CWD, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
-                    |errno| Error::Group {
-                        act: "open",
-                        path,
-                        source: errno.into(),
-                    },
-                )
+    /// By what a launcher comes into the groups.
+    pub(crate) fn joins(&self) -> Result<Joins, Error> {
+        let open = |path: PathBuf, flags: OFlags| {
+            openat(CWD, &path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+                Error::Group {
+                    act: "open",
+                    path,
+                    source: errno.into(),
+                }
             })
-            .collect()
+        };
+        let born_in = self.unified.as_ref();
+        let born_in =
+            born_in.map(|group| open(group.path.clone(), OFlags::RDONLY | OFlags::DIRECTORY));
+        let first_generation = [&self.memory, &self.pids].into_iter().flatten();
+        Ok(Joins {
+            born_in: born_in.transpose()?,
+            tasks: first_generation
+                .map(|group| open(group.path.join("tasks"), OFlags::WRONLY))
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     /// Ends every process, if the host can do that.

@@ -140,4 +140,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The diagnostic of a single wall could not be set up.
+    #[error("cannot run behind {wall}: {step} failed")]
+    Behind {
+        /// The wall.
+        wall: &'static str,
+        /// The step.
+        step: String,
+        /// Why.
+        source: io::Error,
+    },
 }

@@ -1,16 +1,28 @@
 //! Parent side of a launch: starts the launcher and gives it its plan.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    ffi::CString,
+    fs::OpenOptions,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::Path,
-    process::{Command, Stdio},
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use safelight_channel::Channel;
 
-use crate::{cgroup::Leaf, error::Error, message::ToSession, plan::Plan, supervise::Session};
+use crate::{
+    cgroup::Leaf,
+    error::Error,
+    message::ToSession,
+    plan::Plan,
+    supervise::Session,
+    sys::{self, Spawned},
+};
 
 /// The hidden command of the launcher.
 pub const COMMAND: &str = "__launch";
@@ -40,31 +52,13 @@ pub fn spawn(exe: &Path, plan: &Plan, io: LaunchIo) -> Result<Session, Error> {
         path: exe.to_owned(),
         source,
     };
-    let child = Command::new(exe)
-        .arg(COMMAND)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(theirs.into_descriptor()))
-        .stdout(Stdio::null())
-        .stderr(if io.complain {
-            Stdio::inherit()
-        } else {
-            Stdio::null()
-        })
-        .spawn()
-        .map_err(start)?;
-    let pidfd = Pid::from_raw(child.id().cast_signed())
-        .ok_or(rustix::io::Errno::SRCH)
-        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-        .map_err(|errno| start(errno.into()))?;
-    let session = Session::new(child, pidfd, ours, io.group, *plan.limits());
-    let joins = session
-        .group()
-        .map(Leaf::procs)
-        .transpose()?
-        .unwrap_or_default();
+    let joins = io.group.as_ref().map(Leaf::joins).transpose()?;
+    let joins = joins.unwrap_or_default();
+    let started =
+        start_launcher(exe, theirs, io.complain, joins.born_in.as_ref()).map_err(start)?;
+    let session = Session::new(started, ours, io.group, *plan.limits(), plan.tmp());
     let mut descriptors = vec![io.view.as_fd()];
-    descriptors.extend(joins.iter().map(AsFd::as_fd));
+    descriptors.extend(joins.tasks.iter().map(AsFd::as_fd));
     session
         .channel()
         .send_with(
@@ -75,4 +69,36 @@ pub fn spawn(exe: &Path, plan: &Plan, io: LaunchIo) -> Result<Session, Error> {
         )
         .map_err(|source| Error::Channel { source })?;
     Ok(session)
+}
+
+/// Starts the launcher with its end of the channel as standard input.
+fn start_launcher(
+    exe: &Path,
+    channel: Channel,
+    complain: bool,
+    group: Option<&OwnedFd>,
+) -> io::Result<Spawned> {
+    let program = CString::new(exe.as_os_str().as_bytes())?;
+    let command = CString::new(COMMAND)?;
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    let channel = channel.into_descriptor();
+    let error = std::io::stderr();
+    let error = if complain {
+        error.as_fd()
+    } else {
+        null.as_fd()
+    };
+    let stdio = [channel.as_fd(), null.as_fd(), error];
+    let started = sys::spawn(&program, &command, stdio, group.map(AsFd::as_fd))?;
+    // We went on when it had become the program, or had ended because it could not.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(started.pidfd.as_fd()), look)? {
+        Some(ended) => Err(io::Error::from_raw_os_error(
+            ended.exit_status().unwrap_or(libc::EIO),
+        )),
+        None => Ok(started),
+    }
 }

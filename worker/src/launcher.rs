@@ -14,7 +14,7 @@ use nix::sys::wait::waitpid;
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     process::{
-        DumpableBehavior, Pid, PidfdFlags, Signal, chdir, getppid, pidfd_open,
+        DumpableBehavior, Pid, PidfdFlags, Signal, chdir, getppid, ioctl_tiocsctty, pidfd_open,
         set_dumpable_behavior, set_parent_process_death_signal, setsid,
     },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
@@ -102,7 +102,7 @@ fn receive(channel: &Channel) -> Result<(Plan, Channel, Vec<OwnedFd>), Failed> {
     Ok((*plan, Channel::from(view), descriptors.collect()))
 }
 
-/// Joins the session's control groups, before anything that could be counted or multiply.
+/// Joins the control groups that it was not born in, before anything that could be counted or multiply.
 fn join(groups: &[OwnedFd]) -> Result<(), Failed> {
     for group in groups {
         rustix::io::write(group, b"0").at("control group")?;
@@ -212,6 +212,14 @@ impl Work {
             .expect::<ToLauncher>()
             .map_err(|_| failed("command", "", libc::EPIPE))?;
         let (message, [stdout, stderr]) = incoming.exactly().map_err(|_| turns::malformed())?;
+        if let ToLauncher::Run {
+            interactive: true, ..
+        } = message
+        {
+            dup2_stdin(&stdout).at("standard input")?;
+            // Of a socket there is no terminal to be had.
+            let _ = ioctl_tiocsctty(&stdout);
+        }
         dup2_stdout(stdout).at("standard output")?;
         dup2_stderr(stderr).at("standard error")?;
         match message {
@@ -220,6 +228,7 @@ impl Work {
                 directory,
                 env,
                 files,
+                interactive: _,
             } => Command::new(command, &directory, env, files).map(Self::One),
             ToLauncher::Sit {
                 directory,

@@ -6,6 +6,8 @@
 //! Invariants: a session without every wall its policy requires never runs; nothing in this crate opens a client's data, and the
 //! command reaches only the launcher; all `unsafe` is in `sys`.
 
+pub mod behind;
+pub mod caching;
 pub mod cgroup;
 pub mod error;
 pub mod facts;
@@ -18,6 +20,7 @@ mod sandbox;
 pub mod supervise;
 mod sys;
 mod turns;
+mod watchdog;
 pub mod without;
 
 pub use error::{Error, Unenforceable};

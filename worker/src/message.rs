@@ -12,7 +12,7 @@ use crate::plan::Plan;
 /// From the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSession {
-    /// Build this. With it come the view socket, then the `cgroup.procs` files to join.
+    /// Build this. With it come the view socket, then the `tasks` files of the control groups to join.
     Start {
         /// The plan.
         plan: Box<Plan>,

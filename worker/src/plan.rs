@@ -131,6 +131,15 @@ impl Plan {
         })
     }
 
+    /// The private directories in memory.
+    pub(crate) fn tmp(&self) -> Vec<String> {
+        let at = |mount: &Mount| match mount {
+            Mount::Tmp { at, .. } => Some(at.clone()),
+            _ => None,
+        };
+        self.mounts.iter().filter_map(at).collect()
+    }
+
     /// The amounts that the supervisor and the control group hold the session to.
     pub fn limits(&self) -> &Limits {
         &self.limits

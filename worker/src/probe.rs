@@ -150,7 +150,12 @@ pub fn probe() -> HostReport {
         root,
         landlock_abi: abi,
         features,
-        concerns: diagnose::concerns(&read("/proc/swaps"), &read("/sys/kernel/mm/ksm/run"), root),
+        concerns: diagnose::concerns(
+            &read("/proc/swaps"),
+            &read("/sys/kernel/mm/ksm/run"),
+            &read("/sys/devices/system/cpu/smt/active"),
+            root,
+        ),
     }
 }
 

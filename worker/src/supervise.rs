@@ -4,41 +4,29 @@
 //! reports it, and the launcher's own end (which the kernel lets happen only after the last process of the session is gone) confirms it.
 
 use std::{
-    fs::File,
-    io::{self, Write},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
-    process::Child,
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Signal, pidfd_send_signal},
+    process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
 };
 use safelight_channel::{Channel, Incoming};
 use safelight_policies::{cause::Cause, grant::Limits};
 
 use crate::{
+    caching::let_cache,
     cgroup::{Leaf, Usage},
     error::Error,
     message::{Exit, Failed, FromSession, Report, ToSession},
+    sys::Spawned,
+    watchdog::Watchdog,
 };
 
 /// How long the kernel may take to get rid of what was killed, before the session is reported as stuck.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
-
-/// Where the kernel has what it tells of a mount's caching (Documentation/ABI/testing/sysfs-class-bdi).
-const BDI: &str = "/sys/class/bdi";
-
-/// How the kernel caches the views. With its default of 128 KiB of read-ahead a sequential read waits for a round trip too often. And it
-/// does not trust a FUSE server to write back, so it holds a view's unwritten pages to a hundredth of the host's, which makes a session
-/// that writes wait for each small batch; this server is ours, and the session's memory limit bounds what it can leave unwritten.
-const CACHING: [(&str, &str); 3] = [
-    ("read_ahead_kb", "4096"),
-    ("max_ratio", "100"),
-    ("strict_limit", "0"),
-];
 
 /// Something whose end, or whose word, ends the session.
 #[derive(Debug)]
@@ -60,18 +48,29 @@ pub struct Ended {
     pub leftover: bool,
     /// True if something of the session still lives: its slot must not be used again.
     pub stuck: bool,
-    /// What the session used, as far as its control groups know.
+    /// What the session used, as far as is known.
     pub usage: Usage,
+    /// What held it to its memory.
+    pub memory: MemoryHeld,
+}
+
+/// What holds a session to its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryHeld {
+    /// The kernel, by a control group.
+    ControlGroup,
+    /// We, by looking at it: a job that is quick has more for a moment.
+    Watchdog,
 }
 
 /// A session that was started.
 #[derive(Debug)]
 pub struct Session {
-    child: Child,
-    pidfd: OwnedFd,
+    launcher: Spawned,
     channel: Channel,
     group: Option<Leaf>,
     limits: Limits,
+    watchdog: Option<Watchdog>,
     init: Option<OwnedFd>,
     report: Option<Report>,
     failed: Option<Failed>,
@@ -83,18 +82,20 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(
-        child: Child,
-        pidfd: OwnedFd,
+        launcher: Spawned,
         channel: Channel,
         group: Option<Leaf>,
         limits: Limits,
+        tmp: Vec<String>,
     ) -> Self {
+        let limited = group.as_ref().is_some_and(Leaf::limits_memory);
+        let watchdog = (!limited).then(|| Watchdog::new(launcher.pid.as_raw(), limits.memory, tmp));
         Self {
-            child,
-            pidfd,
+            launcher,
             channel,
             group,
             limits,
+            watchdog,
             init: None,
             report: None,
             failed: None,
@@ -109,13 +110,9 @@ impl Session {
         &self.channel
     }
 
-    pub(crate) fn group(&self) -> Option<&Leaf> {
-        self.group.as_ref()
-    }
-
     /// The launcher's process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.launcher.pid.as_raw().unsigned_abs()
     }
 
     /// What the launcher read back inside just before the command; `None` before that.
@@ -154,11 +151,29 @@ impl Session {
                 verdict = Some(Cause::TimedOut {
                     seconds: wall.as_secs(),
                 });
-            } else if let Some(index) = self.step(Some(deadline), watches).map_err(wait_failed)? {
+                continue;
+            }
+            // Before the walls stand, a path of the session's is still one of the host's.
+            let stands = self.report.is_some();
+            if stands && self.watchdog.as_mut().is_some_and(Watchdog::exceeded) {
+                verdict = Some(Cause::OutOfMemory);
+                continue;
+            }
+            let look = self
+                .watchdog
+                .as_ref()
+                .filter(|_| stands)
+                .map(Watchdog::next);
+            let until = look.map_or(deadline, |look| look.min(deadline));
+            if let Some(index) = self.step(Some(until), watches).map_err(wait_failed)? {
                 verdict = watches.get(index).map(|watch| watch.cause.clone());
             }
         }
-        if verdict.is_some() {
+        // What takes all memory is not given time to take more.
+        if verdict
+            .as_ref()
+            .is_some_and(|cause| *cause != Cause::OutOfMemory)
+        {
             self.ask_to_end()?;
         }
         // What the command left behind dies with PID 1; what PID 1 cannot end, we kill.
@@ -194,7 +209,7 @@ impl Session {
             let _ = pidfd_send_signal(init, Signal::KILL);
         }
         if self.init.is_none() || self.failed.is_some() {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = pidfd_send_signal(&self.launcher.pidfd, Signal::KILL);
         }
     }
 
@@ -207,7 +222,7 @@ impl Session {
             }
             self.step(Some(deadline), &[]).map_err(wait_failed)?;
         }
-        let _ = self.child.wait();
+        let _ = self.reap();
         let group_gone = |group: &Leaf| group.await_empty(deadline);
         let init_gone = match &self.init {
             Some(init) => wait_readable(init.as_fd(), deadline).map_err(wait_failed)?,
@@ -216,8 +231,25 @@ impl Session {
         Ok(init_gone && self.group.as_ref().is_none_or(group_gone))
     }
 
+    /// Takes the launcher's end from the kernel.
+    fn reap(&self) -> io::Result<()> {
+        waitid(
+            WaitId::PidFd(self.launcher.pidfd.as_fd()),
+            WaitIdOptions::EXITED,
+        )?;
+        Ok(())
+    }
+
     fn conclude(&mut self, verdict: Option<Cause>, stuck: bool) -> Ended {
-        let usage = self.group.as_ref().map(Leaf::usage).unwrap_or_default();
+        let mut usage = self.group.as_ref().map(Leaf::usage).unwrap_or_default();
+        if let Some(watchdog) = &self.watchdog {
+            usage.memory_peak = usage.memory_peak.or(Some(watchdog.peak()));
+        }
+        let memory = match &self.watchdog {
+            Some(_) => MemoryHeld::Watchdog,
+            None => MemoryHeld::ControlGroup,
+        };
+        tracing::info!(?memory, peak = usage.memory_peak, "the session is over");
         let never_ran = self.report.is_none() || self.failed.is_some();
         let failed = never_ran.then(|| self.unexplained(libc::ECHILD));
         let cause = match (verdict, &failed, self.exit) {
@@ -243,6 +275,7 @@ impl Session {
             leftover: self.exit.is_some_and(|(_, leftover)| leftover),
             stuck,
             usage,
+            memory,
         }
     }
 
@@ -262,7 +295,7 @@ impl Session {
         watches: &[Watch<'_>],
     ) -> io::Result<Option<usize>> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut polled = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+        let mut polled = vec![PollFd::new(&self.launcher.pidfd, PollFlags::IN)];
         polled.extend(
             watches
                 .iter()
@@ -303,7 +336,7 @@ impl Session {
 
     fn take(&mut self, message: FromSession, descriptors: Vec<OwnedFd>) {
         match message {
-            FromSession::Mounted { devices } => set_caching(Path::new(BDI), &devices),
+            FromSession::Mounted { devices } => let_cache(&devices),
             FromSession::Init => self.init = self.init.take().or(descriptors.into_iter().next()),
             FromSession::Failed(failed) => {
                 self.failed.get_or_insert(failed);
@@ -326,28 +359,14 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.kill();
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = pidfd_send_signal(&self.launcher.pidfd, Signal::KILL);
         let deadline = Instant::now() + KILL_WAIT;
         // What the kernel cannot end is left, not waited for.
-        if wait_readable(self.pidfd.as_fd(), deadline).is_ok_and(|gone| gone) {
-            let _ = self.child.wait();
+        if wait_readable(self.launcher.pidfd.as_fd(), deadline).is_ok_and(|gone| gone) {
+            let _ = self.reap();
         }
         if let Some(group) = &self.group {
             group.await_empty(deadline);
-        }
-    }
-}
-
-/// Best effort, and only root may, and not every kernel has each of them: without it views work as well, and more slowly.
-fn set_caching(bdi: &Path, devices: &[(u32, u32)]) {
-    for (major, minor) in devices {
-        let directory = bdi.join(format!("{major}:{minor}"));
-        for (name, value) in CACHING {
-            let file = File::options().write(true).open(directory.join(name));
-            let set = file.and_then(|mut file| file.write_all(value.as_bytes()));
-            if let Err(error) = set {
-                tracing::debug!(name, %error, "a view's caching stays as it is");
-            }
         }
     }
 }
@@ -380,37 +399,4 @@ fn errno_of(error: &io::Error) -> i32 {
 
 fn wait_failed(source: io::Error) -> Error {
     Error::Wait { source }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn the_caching_of_each_view_is_set_where_the_kernel_has_it() {
-        let bdi = tempfile::tempdir().unwrap();
-        for view in ["0:51", "0:52", "8:0"] {
-            fs::create_dir(bdi.path().join(view)).unwrap();
-        }
-        let at = |file: &str| bdi.path().join(file);
-        for file in ["0:51/read_ahead_kb", "0:51/max_ratio", "0:51/strict_limit"] {
-            fs::write(at(file), "1").unwrap();
-        }
-        fs::write(at("0:52/max_ratio"), "1").unwrap();
-        fs::write(at("8:0/max_ratio"), "1").unwrap();
-        set_caching(bdi.path(), &[(0, 51), (0, 52), (0, 53)]);
-        for (file, expected) in [
-            ("0:51/read_ahead_kb", "4096"),
-            ("0:51/max_ratio", "100"),
-            ("0:51/strict_limit", "0"),
-            ("0:52/max_ratio", "100"),
-            ("8:0/max_ratio", "1"),
-        ] {
-            let found = fs::read_to_string(at(file)).unwrap();
-            assert!(found.starts_with(expected), "{file}: {found}");
-        }
-        assert!(!at("0:52/strict_limit").exists(), "nothing is made up");
-    }
 }

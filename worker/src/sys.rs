@@ -5,8 +5,9 @@
 )]
 
 use std::{
+    ffi::CStr,
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
 
@@ -34,6 +35,89 @@ pub(crate) fn fork() -> io::Result<Fork> {
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => Ok(Fork::Child),
         ForkResult::Parent { child } => Ok(Fork::Parent(child)),
+    }
+}
+
+/// A program that was started, and a descriptor of its process.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Starts a program with these standard descriptors, no environment, `/` as its directory, and every signal let through; in a control group
+/// (of cgroup v2, by its directory) from its first instruction, if one is given. To move it there afterwards would have the kernel wait for all
+/// processors, for ten milliseconds and more.
+pub(crate) fn spawn(
+    program: &CStr,
+    argument: &CStr,
+    stdio: [BorrowedFd<'_>; 3],
+    group: Option<BorrowedFd<'_>>,
+) -> io::Result<Spawned> {
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
+    let arguments = [program.as_ptr(), argument.as_ptr(), ptr::null()];
+    let environment = [ptr::null()];
+    let standard = stdio.map(|descriptor| descriptor.as_raw_fd());
+    let mut pidfd: libc::c_int = -1;
+    // The kernel's own layout (linux/sched.h, struct clone_args, version 2): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
+    // tls, set_tid, set_tid_size, cgroup.
+    let mut clone = [0u64; 11];
+    clone[0] = (libc::CLONE_PIDFD | libc::CLONE_VFORK)
+        .unsigned_abs()
+        .into();
+    clone[1] = ptr::from_mut(&mut pidfd).addr() as u64;
+    clone[4] = libc::SIGCHLD.unsigned_abs().into();
+    if let Some(group) = group {
+        clone[0] |= INTO_CGROUP;
+        clone[10] = u64::from(group.as_raw_fd().unsigned_abs());
+    }
+    // SAFETY: without CLONE_VM this is a fork: the child has its own copy of this memory, in which other threads may have left locks and the
+    // allocator in any state. It calls `become_program` only, which touches neither. The arguments are as the kernel reads them, and
+    // `pidfd` outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, clone.as_ptr(), size_of_val(&clone)) };
+    if pid == 0 {
+        become_program(program, &arguments, &environment, standard);
+    }
+    check(pid)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    Ok(Spawned {
+        pid: Pid::from_raw(pid),
+        pidfd,
+    })
+}
+
+/// The child's part: system calls only, then the program, or an end with the error number as exit code.
+fn become_program(
+    program: &CStr,
+    arguments: &[*const libc::c_char],
+    environment: &[*const libc::c_char],
+    standard: [libc::c_int; 3],
+) -> ! {
+    // SAFETY: each call is async-signal-safe (signal-safety(7)) and works on integers, on a set of signals on our own stack, or on strings and
+    // arrays that end with a null and are borrowed for the call. The descriptors are above 2 or where they belong, so none is overwritten
+    // before it is copied. `_exit` runs no code of this program's.
+    unsafe {
+        for (to, from) in (0..).zip(standard) {
+            // A descriptor that is in its place already must not be closed by exec.
+            let copied = if from == to {
+                libc::fcntl(to, libc::F_SETFD, 0)
+            } else {
+                libc::dup2(from, to)
+            };
+            if copied < 0 {
+                libc::_exit(*libc::__errno_location());
+            }
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        if libc::chdir(c"/".as_ptr()) < 0 {
+            libc::_exit(*libc::__errno_location());
+        }
+        libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+        libc::_exit(*libc::__errno_location())
     }
 }
 

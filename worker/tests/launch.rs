@@ -471,6 +471,26 @@ fn processes_and_private_directories_are_limited() {
     }
 }
 
+/// Where no control group limits memory: what a session keeps in processes, in shared memory and in its directories counts, and ends it.
+#[test]
+fn a_session_that_takes_too_much_memory_is_ended_and_told_apart() {
+    let hoards = [
+        "python3 -c 'x = b\"x\" * (400 << 20); import time; time.sleep(30)'",
+        "dd if=/dev/zero of=/tmp/big bs=1M count=400 2>/dev/null; sleep 30",
+        // Eight processes that share what each of them maps: one time, not eight.
+        "python3 -c 'import os, time; x = b\"x\" * (40 << 20); [os.fork() for _ in range(3)]; time.sleep(1)'",
+    ];
+    let limits = "[limits]\nmemory = \"200MiB\"";
+    for session in [Session::new(&["--no-groups"]), Session::rootless(&[])] {
+        let session = session.policy(limits);
+        let causes = hoards.map(|script| session.sh(script).cause);
+        assert_eq!(
+            causes,
+            ["out of memory", "out of memory", "exited with code 0"]
+        );
+    }
+}
+
 #[test]
 fn a_host_path_that_a_policy_adds_is_there_and_cannot_be_changed() {
     let session = Session::new(&[]);

@@ -1,16 +1,18 @@
-//! What `safelight audit` shows of a record, a path, a refusal. Pure. Everything of a job's is made harmless here.
+//! What `safelight audit` shows of a path and of a refusal. Pure. Everything of a job's is made harmless here.
 
-use std::{collections::BTreeSet, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
+use std::collections::BTreeSet;
 
-use globset::{GlobBuilder, GlobMatcher};
 use safelight_audit::Source;
 use safelight_policies::{
-    event::{Access, Op, Verdict},
+    event::{Access, Verdict},
     id::TaskId,
 };
 
+use super::{
+    filter::Filter,
+    form::{Row, ToRow},
+};
 use crate::{
-    failure::{Failure, Kind},
     records::{Line, OpenedRecord, Paths, Touched, What, action, utc_of_ns},
     results::task_name,
     terminal::shown,
@@ -19,78 +21,7 @@ use crate::{
 /// Programs that are named in a cell; a job can call itself anything as often as it likes.
 const PROGRAMS_SHOWN: usize = 4;
 
-/// Fields of a line that a sentence says by itself: time, number, source, action.
-const SAID: usize = 4;
-
-/// Which records are shown.
-pub(super) struct Filter<'a> {
-    actions: &'a [String],
-    path: Option<GlobMatcher>,
-}
-
-impl<'a> Filter<'a> {
-    /// Records of these actions (of any, if none is named) about paths that fit.
-    pub(super) fn new(actions: &'a [String], path: Option<&str>) -> Result<Self, Failure> {
-        let compile = |text| {
-            GlobBuilder::new(text)
-                .literal_separator(true)
-                .build()
-                .map(|glob| glob.compile_matcher())
-        };
-        let path = path
-            .map(compile)
-            .transpose()
-            .map_err(|error| Failure::new(Kind::User, error))?;
-        Ok(Self { actions, path })
-    }
-
-    /// True if the record is shown. One that is wrong could be about anything.
-    pub(super) fn keeps(&self, what: &What) -> bool {
-        if what.is_wrong() {
-            return true;
-        }
-        let name = action(what);
-        let asked = self.actions.is_empty() || self.actions.iter().any(|asked| asked == name);
-        asked && self.path.as_ref().is_none_or(|glob| names(what, glob))
-    }
-}
-
-fn names(what: &What, glob: &GlobMatcher) -> bool {
-    let fits = |path: &[u8]| glob.is_match(Path::new(OsStr::from_bytes(path)));
-    match what {
-        What::Access { access, .. } => {
-            let second = access.to.as_deref().filter(|_| access.op != Op::Exec);
-            fits(&access.path) || second.is_some_and(fits)
-        }
-        _ => false,
-    }
-}
-
-/// A record on one line, with its task if that says something.
-pub(super) fn sentence(record: &OpenedRecord, names_tasks: bool) -> String {
-    let said = match &record.what {
-        What::Access { access, .. } => access_sentence(access),
-        _ => {
-            let line = Line::said(record);
-            let field = |(name, value): (&str, &serde_json::Value)| match value.as_str() {
-                Some(text) => format!("{name}={}", shown(text.as_bytes())),
-                None => format!("{name}={value}"),
-            };
-            line.fields(SAID).map(field).collect::<Vec<_>>().join(" ")
-        }
-    };
-    let (time, source) = (utc_of_ns(record.at_ns), record.source.as_str());
-    let task = match names_tasks {
-        true => format!("{:<8}  ", task_cell(record.task)),
-        false => String::new(),
-    };
-    format!(
-        "{time}  {task}{source:<6}  {:<12}  {said}",
-        action(&record.what)
-    )
-}
-
-fn task_cell(task: Option<TaskId>) -> String {
+pub(super) fn task_cell(task: Option<TaskId>) -> String {
     task.map_or("-".to_owned(), task_name)
 }
 
@@ -120,47 +51,14 @@ fn columns<T>(mut others: Vec<T>, at: usize, task: T, names_tasks: bool) -> Vec<
     others
 }
 
-fn access_sentence(access: &Access) -> String {
-    let mut text = shown(&access.path);
-    match (&access.to, access.op) {
-        (Some(words), Op::Exec) => {
-            for word in words.split(|byte| *byte == 0) {
-                text.push(' ');
-                text.push_str(&shown(word));
-            }
-        }
-        (Some(to), Op::Symlink | Op::Link | Op::Rename) => {
-            text.push_str(" -> ");
-            text.push_str(&shown(to));
-        }
-        _ => {}
-    }
-    if matches!(access.op, Op::CloseRead | Op::CloseWrite) {
-        text.push_str(&format!("  {} bytes", access.bytes));
-    }
-    match &access.verdict {
-        Verdict::Allowed => {}
-        Verdict::Denied { rule } => {
-            text.push_str(&format!("  denied by {}", shown(rule.as_bytes())))
-        }
-        Verdict::Missing => text.push_str("  missing"),
-        Verdict::NotAuthentic => text.push_str("  not authentic"),
-        Verdict::Failed { errno } => {
-            let why = std::io::Error::from_raw_os_error(*errno);
-            text.push_str(&format!("  failed: {why}"));
-        }
-    }
-    format!("{text}  ({})", program(access))
-}
-
-fn program(access: &Access) -> String {
+pub(super) fn program(access: &Access) -> String {
     match access.pid {
         0 => "kernel".to_owned(),
         pid => format!("{} {pid}", shown(access.comm.as_bytes())),
     }
 }
 
-fn programs(names: &BTreeSet<String>) -> String {
+pub(super) fn programs(names: &BTreeSet<String>) -> String {
     let some: Vec<_> = names
         .iter()
         .take(PROGRAMS_SHOWN)
@@ -182,12 +80,30 @@ pub(super) struct File<'a> {
 }
 
 /// The rows of `audit files`, sorted by path.
-pub(super) fn files(paths: &Paths) -> Vec<File<'_>> {
+pub(super) fn files<'a>(paths: &'a Paths, filter: &Filter) -> Vec<File<'a>> {
     paths
         .iter()
-        .filter(|(_, touched)| touched.is_touched())
+        .filter(|(path, touched)| touched.is_touched() && filter.shows(path))
         .map(|(path, touched)| File { path, touched })
         .collect()
+}
+
+impl ToRow for File<'_> {
+    fn to_row(&self, names_tasks: bool) -> Row {
+        Row {
+            cells: self.cells(names_tasks),
+            line: self.line(names_tasks),
+        }
+    }
+}
+
+impl ToRow for Missing<'_> {
+    fn to_row(&self, names_tasks: bool) -> Row {
+        Row {
+            cells: self.cells(names_tasks),
+            line: self.line(names_tasks),
+        }
+    }
 }
 
 impl File<'_> {
@@ -245,10 +161,10 @@ pub(super) struct Missing<'a> {
 }
 
 /// The rows of `audit missing`, sorted by path.
-pub(super) fn missing(paths: &Paths) -> Vec<Missing<'_>> {
+pub(super) fn missing<'a>(paths: &'a Paths, filter: &Filter) -> Vec<Missing<'a>> {
     paths
         .iter()
-        .filter(|(_, touched)| touched.is_missing())
+        .filter(|(path, touched)| touched.is_missing() && filter.shows(path))
         .map(|(path, touched)| Missing { path, touched })
         .collect()
 }
@@ -324,7 +240,7 @@ impl<'a> Denial<'a> {
 
 #[cfg(test)]
 mod tests {
-    use safelight_policies::event::Control;
+    use safelight_policies::event::Op;
 
     use super::*;
     use crate::records::samples::*;
@@ -336,86 +252,6 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_a_sentence() {
-        let mut exec = allowed(Op::Exec, "/usr/bin/povray");
-        access_of(&mut exec).to = Some(b"povray\0+W64".to_vec());
-        let mut kernel = closed(Op::CloseWrite, "/c/a", 5);
-        access_of(&mut kernel).pid = 0;
-        for (record, expected) in [
-            (read("/c/a"), "view    open-read     /c/a  (povray 7)"),
-            (
-                not_found("/c/\x1b[2J"),
-                "view    lookup        /c/\\u{1b}[2J  missing  (povray 7)",
-            ),
-            (
-                denied("/c/a"),
-                "view    open-read     /c/a  denied by p.toml:3 deny **  (povray 7)",
-            ),
-            (
-                renamed("/c/a", "/c/b\n"),
-                "view    rename        /c/a -> /c/b\\n  (povray 7)",
-            ),
-            (
-                exec,
-                "view    exec          /usr/bin/povray povray +W64  (povray 7)",
-            ),
-            (kernel, "view    close-write   /c/a  5 bytes  (kernel)"),
-            (
-                control(Control::DebugAccess {
-                    uid: 0,
-                    how: "a\x07".to_owned(),
-                }),
-                "agent   debug-access  uid=0 how=a\\u{7}",
-            ),
-            (
-                unreadable(),
-                "view    unreadable    session=ses-0000000000000000 index=4",
-            ),
-        ] {
-            assert_eq!(
-                sentence(&record, false),
-                format!("1970-01-01T00:00:01Z  {expected}")
-            );
-        }
-    }
-
-    #[test]
-    fn filters_join_and_never_hide_what_is_wrong() {
-        let all = [
-            read("/c/a.png"),
-            read("/c/deep/a.png"),
-            allowed(Op::OpenWrite, "/c/a.png"),
-            renamed("/c/tmp", "/c/b.png"),
-            control(Control::Recovered { bytes: 1 }),
-            unreadable(),
-            out_of_turn(),
-        ];
-        let kept = |actions: &[&str], path: Option<&str>| {
-            let actions: Vec<_> = actions.iter().map(|name| (*name).to_owned()).collect();
-            let filter = Filter::new(&actions, path).unwrap();
-            let kept = all.iter().enumerate();
-            kept.filter(|(_, record)| filter.keeps(&record.what))
-                .map(|(index, _)| index)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(kept(&[], None), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(kept(&["open-read"], None), [0, 1, 5, 6]);
-        assert_eq!(kept(&["open-read", "recovered"], None), [0, 1, 4, 5, 6]);
-        assert_eq!(kept(&[], Some("/c/*.png")), [0, 2, 3, 5, 6]);
-        assert_eq!(kept(&[], Some("/c/**/*.png")), [0, 1, 2, 3, 5, 6]);
-        assert_eq!(kept(&["open-read"], Some("/c/deep/*")), [1, 5, 6]);
-        assert!(Filter::new(&[], Some("[")).is_err());
-    }
-
-    #[test]
-    fn the_arguments_of_a_command_are_no_path() {
-        let mut exec = allowed(Op::Exec, "/usr/bin/povray");
-        access_of(&mut exec).to = Some(b"/c/secret".to_vec());
-        let filter = Filter::new(&[], Some("/c/*")).unwrap();
-        assert!(!filter.keeps(&exec.what));
-    }
-
-    #[test]
     fn files_are_the_paths_that_were_touched() {
         let paths = gathered(&[
             read("/c/a\x1b"),
@@ -424,7 +260,7 @@ mod tests {
             denied("/c/d"),
             allowed(Op::Unlink, "/c/u"),
         ]);
-        let rows = files(&paths);
+        let rows = files(&paths, &Filter::default());
         let cells: Vec<_> = rows.iter().map(|row| row.cells(false)).collect();
         let time = "1970-01-01T00:00:01Z";
         assert_eq!(
@@ -448,7 +284,7 @@ mod tests {
             not_found("/c/out"),
             allowed(Op::Create, "/c/out"),
         ]);
-        let rows = missing(&paths);
+        let rows = missing(&paths, &Filter::default());
         let cells: Vec<_> = rows.iter().map(|row| row.cells(false)).collect();
         assert_eq!(cells, [["2", "povray", "/c/x"]]);
         let line = serde_json::to_string(&rows[0].line(false)).unwrap();
@@ -462,7 +298,10 @@ mod tests {
             record.source = Source::Debug;
         }
         let paths = gathered(&looked);
-        assert!(files(&paths).is_empty() && missing(&paths).is_empty());
+        assert!(
+            files(&paths, &Filter::default()).is_empty()
+                && missing(&paths, &Filter::default()).is_empty()
+        );
         assert!(looked.iter().all(|record| Denial::of(record).is_none()));
     }
 
@@ -503,21 +342,17 @@ mod tests {
             of(read("/c/b"), 12),
         ];
         let paths = gathered(&all);
-        let tasks: Vec<_> = files(&paths)
+        let tasks: Vec<_> = files(&paths, &Filter::default())
             .iter()
             .map(|row| row.cells(true)[7].clone())
             .collect();
         assert_eq!(tasks, ["2 tasks", "0/12"]);
         assert_eq!(File::head(true)[7], "TASKS");
-        let rows = missing(&paths);
+        let rows = missing(&paths, &Filter::default());
         assert_eq!(rows[0].cells(true), ["1", "0/11", "povray", "/c/m"]);
         let line = serde_json::to_string(&rows[0].line(true)).unwrap();
         assert!(line.ends_with(r#""tasks":1,"task":"0/11"}"#), "{line}");
         assert_eq!(Denial::of(&all[1]).unwrap().cells(true)[1], "0/11");
         assert_eq!(Denial::head(true)[1], "TASK");
-        let said = sentence(&all[0], true);
-        assert!(said.contains("Z  0/11      view    open-read "), "{said}");
-        let own = control(Control::Recovered { bytes: 1 });
-        assert!(sentence(&own, true).contains("Z  -         agent "));
     }
 }

@@ -14,8 +14,11 @@ use crate::{
     commands::chosen::ChosenJob,
     failure::Failure,
     jobs::{self, Left},
+    opened::OpenedJob,
     records::{Line, Log, Logs, Name, OpenedRecord, Run, Unfit, What, changed},
+    registers::{self, Checked},
     run::Books,
+    state::State,
     terminal::{print, print_json, say},
 };
 
@@ -31,6 +34,10 @@ struct Verdict {
     records: u64,
     sealed: u64,
     anchored: Option<u64>,
+    /// Statements of the register about these logs.
+    registered: u64,
+    /// Entries of the register that the client saw and signed.
+    seen: u64,
     findings: Vec<String>,
 }
 
@@ -38,11 +45,7 @@ struct Verdict {
 pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
     let (state, opened) = chosen.open()?;
     let job = opened.job();
-    let logs = Logs::of(&state, &opened)?;
-    let (mut verdict, sessions) = judge(&logs)?;
-    let attempts = Books::open(&state)?.attempts(job)?;
-    let lefts = jobs::all_left(&state, job)?;
-    verdict.findings.extend(lost(&lefts, &attempts, &sessions));
+    let verdict = whole_verdict(&state, &opened)?;
     if json {
         print_json(&verdict.line(job))?;
     } else {
@@ -56,13 +59,36 @@ pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
     verdict.conclude(job)
 }
 
+/// What is wrong with a job's logs, in words.
+pub(super) fn verdict(state: &State, opened: &OpenedJob) -> Result<Vec<String>, Failure> {
+    whole_verdict(state, opened).map(|verdict| verdict.findings)
+}
+
+fn whole_verdict(state: &State, opened: &OpenedJob) -> Result<Verdict, Failure> {
+    let job = opened.job();
+    let register = registers::check(state, opened)?;
+    let (mut verdict, sessions) = judge(&Logs::of(state, opened)?, &register)?;
+    let attempts = Books::open(state)?.attempts(job)?;
+    let lefts = jobs::all_left(state, job)?;
+    verdict.findings.extend(lost(&lefts, &attempts, &sessions));
+    Ok(verdict)
+}
+
 /// Judges each log by itself. Answers also of which sessions there is a log.
-fn judge(logs: &Logs<'_>) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
+fn judge(logs: &Logs<'_>, register: &Checked) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
     let mut verdict = Verdict {
         own: logs.iter().any(|log| log.name == Name::Job),
         anchored: logs.anchor.map(|anchor| anchor.records),
+        registered: register
+            .statements
+            .values()
+            .map(|all| all.len() as u64)
+            .sum(),
+        seen: register.seen,
+        findings: register.findings.clone(),
         ..Verdict::default()
     };
+    let mut unseen: BTreeSet<_> = register.statements.keys().copied().collect();
     let mut sessions = BTreeSet::new();
     for log in logs.iter() {
         verdict.logs += 1;
@@ -83,6 +109,14 @@ fn judge(logs: &Logs<'_>) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
         if let Name::Session(run) = name {
             sessions.insert(run.session);
         }
+        if let Some(header) = &report.header
+            && let Some(statements) = register.statements.get(&header.log)
+        {
+            unseen.remove(&header.log);
+            for how in registers::disagreements(statements, logs.bytes(log)?)? {
+                verdict.find(logs, name, how);
+            }
+        }
         // Bodies of a log that is not whole are not worth opening: the chain's findings say it all.
         if report.is_whole() {
             for record in logs.records(log)? {
@@ -92,6 +126,13 @@ fn judge(logs: &Logs<'_>) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
                     .for_each(|how| verdict.find(logs, name, how));
             }
         }
+    }
+    for log in unseen {
+        let records = register.statements[&log].iter().map(|it| it.records).max();
+        let (id, records) = (data_encoding::HEXLOWER.encode(&log), records.unwrap_or(0));
+        verdict.findings.push(format!(
+            "the log {id} is gone; {records} records of it were registered"
+        ));
     }
     Ok((verdict, sessions))
 }
@@ -180,7 +221,14 @@ impl Verdict {
             1 => format!("{records} records, whole, {anchored}"),
             _ => format!("{records} records in {logs} logs, all whole, the job's own {anchored}"),
         };
-        format!("{whole}; {sealed} of them sealed, all open")
+        let registered = match self.registered {
+            0 => "not in the register yet".to_owned(),
+            _ => format!(
+                "as the register has them, whose first {} entries the client saw",
+                self.seen
+            ),
+        };
+        format!("{whole}; {sealed} of them sealed, all open; {registered}")
     }
 
     fn line(&self, job: JobId) -> Line {
@@ -192,6 +240,8 @@ impl Verdict {
             .with("anchored", self.anchored)
             .with("findings", self.findings.clone())
             .with("logs", self.logs)
+            .with("registered", self.registered)
+            .with("register_seen", self.seen)
     }
 
     fn conclude(&self, job: JobId) -> Result<(), Failure> {
@@ -247,19 +297,19 @@ mod tests {
             records: 3,
             sealed: 1,
             anchored: Some(2),
-            findings: Vec::new(),
+            ..Verdict::default()
         };
         assert!(verdict.conclude(JOB).is_ok());
         assert_eq!(
             serde_json::to_string(&verdict.line(JOB)).unwrap(),
-            r#"{"job":"job-0000000000000000","whole":true,"records":3,"sealed":1,"anchored":2,"findings":[],"logs":1}"#
+            r#"{"job":"job-0000000000000000","whole":true,"records":3,"sealed":1,"anchored":2,"findings":[],"logs":1,"registered":0,"register_seen":0}"#
         );
     }
 
     /// What is found of a farm's job.
     fn found(farm: &Farm) -> (Verdict, Vec<String>) {
         let logs = Logs::of(&farm.state, &farm.opened).unwrap();
-        let (verdict, sessions) = judge(&logs).unwrap();
+        let (verdict, sessions) = judge(&logs, &Checked::default()).unwrap();
         let lefts = jobs::all_left(&farm.state, farm::JOB).unwrap();
         let lost = lost(&lefts, &[], &sessions);
         let all = [verdict.findings.clone(), lost].concat();
@@ -282,7 +332,7 @@ mod tests {
         assert_eq!(all, [""; 0]);
         assert_eq!(
             verdict.praise(),
-            "6 records in 4 logs, all whole, the job's own not begun; 4 of them sealed, all open"
+            "6 records in 4 logs, all whole, the job's own not begun; 4 of them sealed, all open; not in the register yet"
         );
         farm.remove(second);
         let (verdict, all) = found(&farm);

@@ -12,22 +12,27 @@ use crate::{
     opened::OpenedJob,
 };
 
-/// The layers of what is shown, lowest first, and the grant that a person at home has: everything may be read.
+/// The layers of what is shown, lowest first, and the grant that a person at home has: everything may be read, and written if that is
+/// thrown away.
 pub(super) struct Layers {
     pub(super) central: CentralGrant,
     pub(super) entries: Vec<Vec<Entry>>,
 }
 
 /// The inputs, and over them what was written, in order.
-pub(super) fn layers(opened: &OpenedJob, written: &[Left]) -> Result<Layers, Failure> {
+pub(super) fn layers(
+    opened: &OpenedJob,
+    written: &[Left],
+    writable: bool,
+) -> Result<Layers, Failure> {
     let mut manifests = vec![opened.inputs()?];
     for left in written {
         manifests.push(opened.results(left)?);
     }
-    merged(opened.job(), manifests)
+    merged(opened.job(), manifests, writable)
 }
 
-fn merged(job: JobId, manifests: Vec<Manifest>) -> Result<Layers, Failure> {
+fn merged(job: JobId, manifests: Vec<Manifest>, writable: bool) -> Result<Layers, Failure> {
     let Some(first) = manifests[0].trees.first() else {
         return Err(Failure::new(
             Kind::User,
@@ -39,13 +44,17 @@ fn merged(job: JobId, manifests: Vec<Manifest>) -> Result<Layers, Failure> {
         origin: "at home".to_owned(),
     };
     let rules = CentralRules {
+        write: if writable {
+            vec![rule.clone()]
+        } else {
+            Vec::new()
+        },
         read: vec![rule],
-        write: Vec::new(),
         deny: Vec::new(),
     };
     let central = CentralGrant {
         path: first.path.clone(),
-        write: false,
+        write: writable,
         rules,
     };
     let single = manifests[0].trees.len() == 1;
@@ -149,15 +158,15 @@ mod tests {
             manifest(&[("/mnt/c", &["0001"])]),
             manifest(&[]),
         ];
-        let layers = merged(JOB, one.to_vec()).unwrap();
+        let layers = merged(JOB, one.to_vec(), false).unwrap();
         assert_eq!(paths(&layers), [vec!["in"], vec!["0001"], vec![]]);
         let two = [
             manifest(&[("/mnt/c", &["in"]), ("/out", &[])]),
             manifest(&[("/out", &["0001"])]),
         ];
-        let layers = merged(JOB, two.to_vec()).unwrap();
+        let layers = merged(JOB, two.to_vec(), false).unwrap();
         assert_eq!(paths(&layers), [vec!["mnt", "mnt/c/in"], vec!["out/0001"]]);
-        assert!(merged(JOB, vec![manifest(&[])]).is_err());
+        assert!(merged(JOB, vec![manifest(&[])], false).is_err());
     }
 
     #[test]
@@ -165,7 +174,7 @@ mod tests {
         let all: Vec<Manifest> = (0..=10_000)
             .map(|number| manifest(&[("/mnt/c", &[&format!("{number:05}")])]))
             .collect();
-        let layers = merged(JOB, all).unwrap();
+        let layers = merged(JOB, all, false).unwrap();
         assert_eq!(layers.entries.len(), 10_001);
         assert_eq!(layers.entries[10_000][0].path, b"10000");
     }

@@ -1,8 +1,11 @@
 //! The process that serves a view at home: mounts it, says so, and serves until the mount is gone.
 
 use std::{
+    fs::File,
+    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use clap::Args;
@@ -10,13 +13,12 @@ use safelight_audit::{Recorder, Source};
 use safelight_channel::Channel;
 use safelight_policies::{
     event::Control,
-    id::{JobId, SessionId},
+    id::{ClientAlias, JobId, SessionId},
 };
-use safelight_seal::{
-    manifest::Entry,
-    random::{Random, SystemRandom},
+use safelight_seal::{manifest::Entry, random::SystemRandom, working::WorkingKey};
+use safelight_vfs::{
+    content::Store, lower::Segments, server::sealed_log::SealedLog, upper::Upper, view,
 };
-use safelight_vfs::{content::Store, lower::Segments, server::sealed_log::SealedLog, view};
 
 use super::{Said, Told, layers::layers, written_by};
 use crate::{
@@ -25,10 +27,16 @@ use crate::{
     jobs::{self, Left},
     mounting,
     opened::OpenedJob,
-    process, results,
-    run::{AuditWriter, Books},
+    process, registers, results,
+    run::{self, AuditWriter},
     state::{LogOf, State},
 };
+
+/// Bytes that may be written into a layer that is thrown away.
+const QUOTA: u64 = 1 << 40;
+
+/// How long the kernel may take to let go of a mount that was taken away.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// What the serving process is started with.
 #[derive(Debug, Args)]
@@ -45,7 +53,7 @@ pub(crate) struct ServeArgs {
 pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     let parent = Channel::to_parent().or_fail(Kind::Internal)?;
     crate::run::stay_on_hang_up()?;
-    match hear(&parent).and_then(|sessions| stand(arguments, &sessions)) {
+    match hear(&parent).and_then(|heard| stand(arguments, &heard)) {
         Ok(standing) => {
             let _ = parent.send(&Said::Mounted);
             drop(parent);
@@ -61,12 +69,14 @@ pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// What the log says of the view.
-fn how(opened: &OpenedJob, written: &[Left]) -> String {
+fn how(opened: &OpenedJob, written: &[Left], heard: &Heard) -> String {
     let many = results::tasks(&opened.envelope.outline) > 1;
-    match written_by(written, many) {
+    let what = match written_by(written, many) {
         Some(by) => format!("mount as of {by}"),
         None => "mount of the inputs".to_owned(),
-    }
+    };
+    let writable = if heard.writable { ", writable" } else { "" };
+    format!("{what}{writable}, for {} s", heard.limit.as_secs())
 }
 
 fn written(state: &State, job: JobId, sessions: &[SessionId]) -> Result<Vec<Left>, Failure> {
@@ -83,46 +93,62 @@ struct Standing {
     device: std::os::fd::OwnedFd,
     directory: PathBuf,
     audit: AuditWriter,
+    limit: Duration,
     state: State,
-    job: JobId,
+    client: ClientAlias,
+    /// The job, and the session id of this look.
+    of: (JobId, SessionId),
     _trouble: mpsc::Receiver<safelight_policies::cause::Cause>,
 }
 
-/// The sessions whose results are shown.
-pub(super) fn hear(parent: &Channel) -> Result<Vec<SessionId>, Failure> {
+/// What is shown, and how.
+pub(super) struct Heard {
+    /// The sessions whose results are shown.
+    pub(super) sessions: Vec<SessionId>,
+    pub(super) writable: bool,
+    pub(super) limit: Duration,
+}
+
+pub(super) fn hear(parent: &Channel) -> Result<Heard, Failure> {
     let mut sessions = Vec::new();
     loop {
         match parent.expect::<Told>().or_fail(Kind::Internal)?.message {
             Told::With(more) => sessions.extend(more),
-            Told::Mount => return Ok(sessions),
+            Told::Mount { writable, seconds } => {
+                return Ok(Heard {
+                    sessions,
+                    writable,
+                    limit: Duration::from_secs(seconds),
+                });
+            }
         }
     }
 }
 
-fn stand(arguments: &ServeArgs, sessions: &[SessionId]) -> Result<Standing, Failure> {
+fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
     safelight_seal::harden::harden().or_fail(Kind::Environment)?;
     let state = State::open(arguments.state.state.as_deref())?;
     let opened = OpenedJob::open(&state, arguments.job)?;
-    let written = written(&state, opened.job(), sessions)?;
-    let layers = layers(&opened, &written)?;
+    let written = written(&state, opened.job(), &heard.sessions)?;
+    let layers = layers(&opened, &written, heard.writable)?;
+    let session = run::draw_session()?;
+    let which = LogOf::Look(session);
+    let client = opened.envelope.outline.client.clone();
     let (audit, mut others) = AuditWriter::start(
         &state,
-        (&opened.envelope.outline.client, opened.job(), LogOf::Job),
+        (&client, opened.job(), which),
         Source::Debug,
         &[Source::Debug],
     )?;
     audit.note(Control::DebugAccess {
         uid: nix::unistd::getuid().as_raw(),
-        how: how(&opened, &written),
+        how: how(&opened, &written, heard),
     })?;
     // No record, no view.
     audit.sync()?;
     let own = others
         .pop()
         .ok_or_else(|| Failure::new(Kind::Internal, "the audit writer has too few channels"))?;
-    let mut id = [0; 10];
-    SystemRandom::new().fill(&mut id).or_fail(Kind::Internal)?;
-    let session = SessionId::from_random(id);
     let (tell, trouble) = mpsc::channel();
     let log = Arc::new(SealedLog::new(
         Recorder::new(own).or_fail(Kind::Environment)?,
@@ -130,13 +156,17 @@ fn stand(arguments: &ServeArgs, sessions: &[SessionId]) -> Result<Standing, Fail
         session,
         tell,
     ));
-    let store = Arc::new(Store::new(Segments::new(opened.area), None));
+    let upper = match heard.writable {
+        true => Some(upper(&state, opened.job())?),
+        false => None,
+    };
+    let store = Arc::new(Store::new(Segments::new(opened.area), upper));
     let references: Vec<&[Entry]> = layers.entries.iter().map(Vec::as_slice).collect();
     let setup = view::Setup {
         central: layers.central.path.clone(),
         judge: safelight_policies::central::Judge::for_grant(&layers.central)
             .or_fail(Kind::Internal)?,
-        writable: false,
+        writable: heard.writable,
         owner: (
             nix::unistd::getuid().as_raw(),
             nix::unistd::getgid().as_raw(),
@@ -147,16 +177,30 @@ fn stand(arguments: &ServeArgs, sessions: &[SessionId]) -> Result<Standing, Fail
         Failure::new(Kind::Internal, format!("the layers do not merge: {errno}"))
     })?;
     let device = mounting::mount_at(&arguments.directory)?;
-    let directory = arguments.directory.clone();
     Ok(Standing {
         view: Arc::new(view),
         device,
-        directory,
+        directory: arguments.directory.clone(),
         audit,
+        limit: heard.limit,
+        client,
+        of: (arguments.job, session),
         state,
-        job: arguments.job,
         _trouble: trouble,
     })
+}
+
+/// A place for what is written: a file without a name, encrypted with a key that only this process has.
+fn upper(state: &State, job: JobId) -> Result<Upper, Failure> {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE)
+        .open(state.job(job)?)
+        .or_fail(Kind::Environment)?;
+    let key = WorkingKey::generate(&SystemRandom::new()).or_fail(Kind::Internal)?;
+    Ok(Upper::new(file, key, QUOTA))
 }
 
 impl Standing {
@@ -166,14 +210,31 @@ impl Standing {
             device,
             directory,
             audit,
+            limit,
             state,
-            job,
+            client,
+            of,
             _trouble,
         } = self;
+        end_after(limit, directory.clone())?;
         let served = safelight_vfs::serve(view, device, 2);
         mounting::unmount(&directory);
-        let checkpoint = audit.finish()?;
-        Books::open(&state)?.anchor(job, checkpoint)?;
+        audit.finish()?;
+        let (job, session) = of;
+        registers::note(&state, &client, job, LogOf::Look(session))?;
         served.or_fail(Kind::Environment)
     }
+}
+
+/// Takes the mount away when its time is over. Who holds a file open then holds it no longer: the connection ends with this process.
+fn end_after(limit: Duration, directory: PathBuf) -> Result<(), Failure> {
+    let end = move || {
+        std::thread::sleep(limit);
+        mounting::unmount(&directory);
+        std::thread::sleep(LET_GO);
+        // The audit writer, which is another process, brings what it has to the disk.
+        std::process::exit(0);
+    };
+    let thread = std::thread::Builder::new().name("end".to_owned());
+    thread.spawn(end).or_fail(Kind::Environment).map(drop)
 }

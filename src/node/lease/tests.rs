@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use safelight_policies::{
-    id::{JobId, KemKey, ObjectId, PolicyDigest, TaskId},
+    id::{JobId, ObjectId, PolicyDigest, TaskId},
     lease::Wrapper,
     outline::{Outline, StepOutline},
 };
@@ -45,7 +45,7 @@ pub(in crate::node) fn lease() -> Lease {
 
 fn envelope() -> Envelope {
     Envelope {
-        version: 0,
+        version: safelight_bundle::ENVELOPE_VERSION,
         outline: Outline {
             job: lease().job,
             client: lease().client,
@@ -66,13 +66,12 @@ fn envelope() -> Envelope {
             wishes: Default::default(),
         },
         client_verify: party(CLIENT).public(),
-        client_kem: KemKey([6; 32]),
+        attest: VerifyKey([6; 32]),
         inputs: ObjectId([1; 32]),
         recipe: ObjectId([2; 32]),
         prekey: [8; 16],
         site: party(4).public(),
         stanza_for_site: vec![1],
-        stanza_for_client: vec![1],
         issued: NOW,
         expires: NOW + 1000,
     }

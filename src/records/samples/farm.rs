@@ -7,7 +7,7 @@ use safelight_bundle::Envelope;
 use safelight_policies::{
     cause::Cause,
     event::{Access, Control, Op, Verdict},
-    id::{ClientAlias, Fence, JobId, KemKey, ObjectId, PolicyDigest, SessionId, TaskId, VerifyKey},
+    id::{ClientAlias, Fence, JobId, ObjectId, PolicyDigest, SessionId, TaskId, VerifyKey},
     outline::{Outline, StepOutline},
 };
 use safelight_scheduler::Terms;
@@ -206,13 +206,12 @@ fn envelope() -> Envelope {
             wishes: Default::default(),
         },
         client_verify: VerifyKey([0; 32]),
-        client_kem: KemKey([0; 32]),
+        attest: VerifyKey([0; 32]),
         inputs: ObjectId([0; 32]),
         recipe: ObjectId([0; 32]),
         prekey: [0; 16],
         site: VerifyKey([0; 32]),
         stanza_for_site: Vec::new(),
-        stanza_for_client: Vec::new(),
         issued: 0,
         expires: 1_000,
     }

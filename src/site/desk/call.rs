@@ -169,8 +169,11 @@ async fn release(
             AuditWriter::start(&state, log, Source::Agent, &[Source::Warden])?;
         audit.note(Control::Leased {
             session,
+            task: entry.task,
             attempt: entry.attempt,
             fence: entry.fence.0,
+            node: entry.place.node,
+            slot: entry.place.slot,
         })?;
         let channel = channels
             .pop()

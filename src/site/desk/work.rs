@@ -46,7 +46,7 @@ pub(super) async fn of(desk: &Desk, given: &Given, now: u64) -> Result<Work, Fai
             digest: outline.policy_digest,
         },
     };
-    let before = steps_before(outline, given.task.step);
+    let before = outline.steps_before(given.task.step);
     if tasks_of(outline, &before) > LAYERS_MAX as u64 {
         let message = format!("{job}: the steps before leave more layers than a task may have");
         let cause = Cause::NotStarted {
@@ -66,21 +66,6 @@ pub(super) async fn of(desk: &Desk, given: &Given, now: u64) -> Result<Work, Fai
         list: jobs::list(&desk.state, job)?,
         layers,
     })
-}
-
-/// The steps that must be done before a step, and those before them.
-fn steps_before(outline: &Outline, step: u32) -> BTreeSet<u32> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![step];
-    while let Some(step) = open.pop() {
-        let before = outline.steps.get(step as usize);
-        for before in before.into_iter().flat_map(|step| &step.depends_on) {
-            if found.insert(*before) {
-                open.push(*before);
-            }
-        }
-    }
-    found
 }
 
 /// How many tasks these steps have: each leaves a layer. Asked before anything is read, since there may be a hundred million.
@@ -161,9 +146,9 @@ mod tests {
         };
         let table: [(u32, &[u32]); 5] = [(0, &[]), (1, &[0]), (2, &[]), (3, &[0, 1]), (9, &[])];
         for (step, before) in table {
-            let found: Vec<u32> = steps_before(&outline, step).into_iter().collect();
+            let found: Vec<u32> = outline.steps_before(step).into_iter().collect();
             assert_eq!(found, before, "{step}");
-            let tasks = tasks_of(&outline, &steps_before(&outline, step));
+            let tasks = tasks_of(&outline, &outline.steps_before(step));
             assert_eq!(tasks, before.len() as u64);
         }
     }

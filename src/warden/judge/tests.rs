@@ -102,7 +102,10 @@ fn stanza() -> Vec<u8> {
     let rng = SystemRandom::new();
     let to = KemSecret::generate(&rng).unwrap().public();
     let key = JobKey::generate(&rng).unwrap();
-    postcard::to_stdvec(&key.wrap(&to, TO_WARDEN, JOB, &rng).unwrap()).unwrap()
+    key.wrap(&to, TO_WARDEN, JOB, &rng)
+        .unwrap()
+        .to_bytes()
+        .to_vec()
 }
 
 /// A release that is right.
@@ -117,16 +120,15 @@ pub(in crate::warden) fn right() -> Case {
             released: None,
         },
         envelope: Envelope {
-            version: 0,
+            version: safelight_bundle::ENVELOPE_VERSION,
             outline: outline(),
             client_verify: party(CLIENT).public(),
-            client_kem: KemKey([1; 32]),
+            attest: VerifyKey([1; 32]),
             inputs: ObjectId([1; 32]),
             recipe: ObjectId([2; 32]),
             prekey: [8; 16],
             site: party(SITE).public(),
             stanza_for_site: stanza(),
-            stanza_for_client: stanza(),
             issued: NOW - 10,
             expires: NOW + 1000,
         },
@@ -358,7 +360,7 @@ fn a_key_is_released_once_for_a_fence_and_a_prekey_to_one_job() {
     );
     let malformed = "the wrapped job key is malformed";
     assert_eq!(
-        after(|case| case.envelope.stanza_for_site = vec![0; 79]),
+        after(|case| case.envelope.stanza_for_site = vec![1; 80]),
         malformed
     );
     assert_eq!(

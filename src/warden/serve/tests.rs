@@ -45,7 +45,7 @@ fn world() -> World {
     case.enroll(&store);
     case.envelope.prekey = prekey;
     let stanza = key.wrap(&public, TO_WARDEN, job(), &rng).unwrap();
-    case.envelope.stanza_for_site = postcard::to_stdvec(&stanza).unwrap();
+    case.envelope.stanza_for_site = stanza.to_bytes().to_vec();
     case.set_view_key(view.public());
     World {
         directory,
@@ -223,7 +223,7 @@ fn a_stanza_for_another_job_or_a_useless_view_key_gives_nothing() {
         .key
         .wrap(&secret.public(), TO_VIEW, job(), &rng)
         .unwrap();
-    world.case.envelope.stanza_for_site = postcard::to_stdvec(&stanza).unwrap();
+    world.case.envelope.stanza_for_site = stanza.to_bytes().to_vec();
     let (answers, events) = world.ask(&[world.release()], Disk::Works);
     assert_eq!(reason(&answers[0]), "the job key cannot be passed on");
     assert!(matches!(events[1], Control::KeyRefused { .. }));

@@ -100,6 +100,15 @@ pub enum Error {
         /// The error number that it was given by the disk.
         errno: i32,
     },
+    /// A register's file is not what a register's file is.
+    #[error("{path} is damaged", path = path.display())]
+    Register {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key that signs notes is none.
+    #[error("a key that signs checkpoints is malformed")]
+    NoteKey,
     /// An earlier call failed, so this log can no longer be relied upon.
     #[error("the audit log was lost earlier")]
     Lost,

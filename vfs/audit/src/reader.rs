@@ -6,6 +6,7 @@ use crate::{
     Error, Header,
     format::{FRAME_MAX, HEADER_MAX, Linker, Split, split, split_despite_length},
     record::{Checkpoint, Record},
+    tree::{self, Frontier, Hash},
     window::Window,
 };
 
@@ -18,6 +19,7 @@ pub struct Reader<R> {
     checkpoint: Checkpoint,
     offset: u64,
     torn: u64,
+    tree: Option<Frontier>,
 }
 
 impl<R: Read> Reader<R> {
@@ -42,7 +44,37 @@ impl<R: Read> Reader<R> {
             },
             offset: found.size as u64,
             torn: 0,
+            tree: None,
         })
+    }
+
+    /// Keeps the head of the tree over the records, whose leaves are the encoded records as they stand in the file.
+    pub fn with_tree(mut self) -> Self {
+        self.tree = Some(Frontier::default());
+        self
+    }
+
+    /// The root of the tree over the records that were read; `None` if it is not kept.
+    pub fn root(&self) -> Option<Hash> {
+        self.tree.as_ref().map(Frontier::root)
+    }
+
+    /// The encoded records from here on, each a leaf of the tree, until the end or the first that is not authentic.
+    pub fn leaves(mut self, mut each: impl FnMut(&Record, Hash)) -> Result<(), Error> {
+        loop {
+            let leaf = match split(
+                self.window
+                    .peek_frame()
+                    .map_err(|source| Error::Read { source })?,
+            ) {
+                Split::Frame(frame) => tree::leaf(frame.body),
+                _ => return Ok(()),
+            };
+            match self.step()? {
+                Some(record) => each(&record, leaf),
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Whose log it is.
@@ -82,6 +114,9 @@ impl<R: Read> Reader<R> {
                     return Err(Error::Damaged { record: seq });
                 }
                 let (stored, size) = (frame.stored, frame.size());
+                if let Some(tree) = &mut self.tree {
+                    tree.push(tree::leaf(frame.body));
+                }
                 self.window.advance(size);
                 self.offset += size as u64;
                 self.torn = 0;

@@ -9,7 +9,7 @@ use safelight_audit::{
 use safelight_policies::{
     cause::Cause,
     event::Control,
-    id::{ClientAlias, JobId, SessionId},
+    id::{ClientAlias, JobId, SessionId, SlotIndex, TaskId},
 };
 
 fn header(job: u8) -> Header {
@@ -206,8 +206,11 @@ fn events() -> Vec<Control> {
         Control::Packed { files: 1, bytes: 2 },
         Control::Leased {
             session,
+            task: TaskId { step: 0, task: 12 },
             attempt: 1,
             fence: 7,
+            node: "localhost".parse().unwrap(),
+            slot: SlotIndex(3),
         },
         Control::KeyReleased {
             session,

@@ -1,7 +1,9 @@
 //! The envelope: what announces a job to a render site. Signed by the client; everything secret in it is in a stanza or named by a hash.
+//!
+//! Only the site's stanza travels. The client's stays at home, so that erasing both ends of a job leaves no carrier anything that opens it.
 
 use safelight_policies::{
-    id::{KemKey, ObjectId, VerifyKey},
+    id::{ObjectId, VerifyKey},
     outline::Outline,
 };
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Document, Error, outline};
 
 /// The version of the envelope.
-pub const ENVELOPE_VERSION: u16 = 0;
+pub const ENVELOPE_VERSION: u16 = 1;
 
 /// The longest that an envelope may be valid: 90 days in seconds. Ids must be remembered for as long.
 pub const LIFE_MAX: u64 = 90 * 86_400;
@@ -29,8 +31,8 @@ pub struct Envelope {
     pub outline: Outline,
     /// The client's signing key: who signed this and the manifests.
     pub client_verify: VerifyKey,
-    /// The client's key to receive.
-    pub client_kem: KemKey,
+    /// Who signs this job's results: derived from the job key, so that whoever may read the job and no more can tell what it made.
+    pub attest: VerifyKey,
     /// The sealed manifest of the inputs.
     pub inputs: ObjectId,
     /// The sealed recipe.
@@ -41,8 +43,6 @@ pub struct Envelope {
     pub site: VerifyKey,
     /// The job key, wrapped to the prekey.
     pub stanza_for_site: Vec<u8>,
-    /// The job key, wrapped to the client.
-    pub stanza_for_client: Vec<u8>,
     /// When it was made, in seconds since 1970.
     pub issued: u64,
     /// When it ends, in seconds since 1970.
@@ -66,7 +66,6 @@ impl Envelope {
     }
 
     fn fault(&self, signer: &VerifyKey) -> Option<&'static str> {
-        let stanza = |bytes: &[u8]| (1..=STANZA_MAX).contains(&bytes.len());
         if self.version != ENVELOPE_VERSION {
             return Some("its version is unknown");
         }
@@ -79,8 +78,8 @@ impl Envelope {
         if self.outline.expires > self.expires {
             return Some("its outline outlives it");
         }
-        if !stanza(&self.stanza_for_site) || !stanza(&self.stanza_for_client) {
-            return Some("a stanza is empty or longer than 1,024 bytes");
+        if !(1..=STANZA_MAX).contains(&self.stanza_for_site.len()) {
+            return Some("its stanza is empty or longer than 1,024 bytes");
         }
         if self.inputs == self.recipe {
             return Some("the inputs and the recipe are one object");

@@ -64,6 +64,12 @@ pub enum Error {
         /// How many.
         len: usize,
     },
+    /// The document is spelled otherwise than by whoever follows the format: a number that is longer than it need be, a map in disorder.
+    #[error("the {kind} is not in its only spelling")]
+    NotCanonical {
+        /// What it is.
+        kind: &'static str,
+    },
     /// The document says something that it may not say.
     #[error("the {kind} is not valid: {reason}")]
     NotValid {

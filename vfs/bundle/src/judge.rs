@@ -214,6 +214,7 @@ fn unreadable(source: Error) -> Refusal {
         Error::Encode { .. }
         | Error::Decode { .. }
         | Error::Trailing { .. }
+        | Error::NotCanonical { .. }
         | Error::NotValid { .. } => Refusal::NotValid { source },
     }
 }

@@ -10,7 +10,7 @@ use safelight_policies::id::ObjectId;
 /// The first eight bytes.
 const MAGIC: &[u8; 8] = b"SLBLOBS\0";
 /// The version of the form.
-const VERSION: u16 = 0;
+const VERSION: u16 = 1;
 /// The bytes in front of the entries.
 const HEAD: usize = 10;
 
@@ -63,7 +63,11 @@ impl BlobList {
             .strip_prefix(&VERSION.to_le_bytes())
             .ok_or(ListError::NotAList)?;
         match postcard::take_from_bytes(rest) {
-            Ok((entries, [])) => checked(entries),
+            // Every other spelling of a number is longer.
+            Ok((entries, [])) => match postcard::experimental::serialized_size(&entries) {
+                Ok(shortest) if shortest == rest.len() => checked(entries),
+                _ => Err(ListError::NotAList),
+            },
             _ => Err(ListError::NotAList),
         }
     }
@@ -124,7 +128,7 @@ mod tests {
 
     fn forced(entries: &[(ObjectId, u32)], more: &[u8]) -> Vec<u8> {
         let body = postcard::to_stdvec(entries).unwrap();
-        [&MAGIC[..], &[0, 0], &body, more].concat()
+        [&MAGIC[..], &[1, 0], &body, more].concat()
     }
 
     #[test]
@@ -153,6 +157,11 @@ mod tests {
             Err(ListError::NotSorted)
         );
         assert!(BlobList::decode(&forced(&[(id(1), limit)], b"")).is_ok());
+        // The same number, longer than it need be.
+        let mut long = forced(&[(id(1), 1)], b"");
+        assert_eq!(long.pop(), Some(1));
+        long.extend_from_slice(&[0x81, 0]);
+        assert_eq!(BlobList::decode(&long), Err(ListError::NotAList));
         let more = forced(&[(id(1), 1)], b"x");
         assert_eq!(BlobList::decode(&more), Err(ListError::NotAList));
     }
@@ -160,14 +169,14 @@ mod tests {
     #[test]
     fn a_count_without_entries_allocates_nothing() {
         // Says that four billion entries follow.
-        let bytes = [&MAGIC[..], &[0, 0], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+        let bytes = [&MAGIC[..], &[1, 0], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
         assert_eq!(BlobList::decode(&bytes), Err(ListError::NotAList));
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), magic in any::<bool>()) {
-            let bytes = if magic { [&MAGIC[..], &[0, 0], &bytes].concat() } else { bytes };
+            let bytes = if magic { [&MAGIC[..], &[1, 0], &bytes].concat() } else { bytes };
             if let Ok(list) = BlobList::decode(&bytes) {
                 prop_assert!(list.entries().is_sorted());
             }

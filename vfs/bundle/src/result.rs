@@ -49,24 +49,34 @@ impl ResultNotice {
     }
 
     fn fault(&self) -> Option<&'static str> {
-        if self.attempt == 0 || self.fence == Fence(0) {
-            return Some("attempts and fences count from one");
-        }
-        if self.audit.len() > AUDIT_MAX {
-            return Some("it has more than 64 audit logs");
-        }
         if self.cause.is_success() && self.manifest.is_none() {
             return Some("it succeeded and brings no outputs");
         }
-        match &self.cause {
-            // It is shown to people: no line breaks, no escape sequences.
-            Cause::NotStarted { step, .. }
-                if step.len() > STEP_MAX || step.chars().any(char::is_control) =>
-            {
-                Some("the step that failed is not 0 to 100 bytes of text")
-            }
-            _ => None,
+        fault(self.attempt, self.fence, &self.audit, &self.cause)
+    }
+}
+
+/// What is wrong with what an attempt left, whoever says it.
+pub(crate) fn fault(
+    attempt: u32,
+    fence: Fence,
+    audit: &[ObjectId],
+    cause: &Cause,
+) -> Option<&'static str> {
+    if attempt == 0 || fence == Fence(0) {
+        return Some("attempts and fences count from one");
+    }
+    if audit.len() > AUDIT_MAX {
+        return Some("it has more than 64 audit logs");
+    }
+    match cause {
+        // It is shown to people: no line breaks, no escape sequences.
+        Cause::NotStarted { step, .. }
+            if step.len() > STEP_MAX || step.chars().any(char::is_control) =>
+        {
+            Some("the step that failed is not 0 to 100 bytes of text")
         }
+        _ => None,
     }
 }
 

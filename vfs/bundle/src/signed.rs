@@ -3,7 +3,7 @@
 //! ```text
 //! "SLSIGNED" | version u16 | signer's public key (32) | signature (64) | postcard(document)
 //! ```
-//! The signature is Ed25519 (RFC 8032) over `"safelight v0 " || context || 0x00 || postcard(document)`. The context is the document's kind,
+//! The signature is Ed25519 (RFC 8032) over `"safelight v1 " || context || 0x00 || postcard(document)`. The context is the document's kind,
 //! a constant of ours without a zero byte: bytes that were signed as one kind are never valid as another. The signer's key in the file is
 //! only a claim, to look up the one that is trusted.
 
@@ -17,7 +17,7 @@ use crate::Error;
 pub const MAGIC: &[u8; 8] = b"SLSIGNED";
 
 /// The version of the form.
-pub const VERSION: u16 = 0;
+pub const VERSION: u16 = 1;
 
 /// The bytes in front of the document.
 pub(crate) const HEAD: usize = 8 + 2 + 32 + 64;
@@ -75,6 +75,10 @@ pub fn open<T: Document>(bytes: &[u8], signer: &VerifyKey) -> Result<T, Error> {
             len: rest.len(),
         });
     }
+    // Postcard reads numbers that are longer than they need be, and maps in any order. One document has one spelling.
+    if postcard::to_stdvec(&document).as_deref() != Ok(parts.body) {
+        return Err(Error::NotCanonical { kind });
+    }
     document.check(signer)?;
     Ok(document)
 }
@@ -123,7 +127,7 @@ fn verify(
     body: &[u8],
     signature: &[u8; 64],
 ) -> Result<(), Error> {
-    let message = [b"safelight v0 ", kind.as_bytes(), &[0], body].concat();
+    let message = [b"safelight v1 ", kind.as_bytes(), &[0], body].concat();
     UnparsedPublicKey::new(&ED25519, signer.0)
         .verify(&message, signature)
         .map_err(|_| Error::NotAuthentic { kind })

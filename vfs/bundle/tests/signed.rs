@@ -27,7 +27,7 @@ impl Signer {
         VerifyKey(self.0.public_key().as_ref().try_into().unwrap())
     }
     fn sign(&self, context: &str, bytes: &[u8]) -> [u8; 64] {
-        let message = [b"safelight v0 ", context.as_bytes(), b"\0", bytes].concat();
+        let message = [b"safelight v1 ", context.as_bytes(), b"\0", bytes].concat();
         self.0.sign(&message).as_ref().try_into().unwrap()
     }
     fn seal<T: Document>(&self, document: &T) -> Result<Vec<u8>, Error> {
@@ -40,7 +40,7 @@ impl Signer {
         let mut body = postcard::to_stdvec(document).unwrap();
         body.extend(more);
         let signature = self.sign(T::CONTEXT, &body);
-        [b"SLSIGNED", &[0, 0][..], &self.key().0, &signature, &body].concat()
+        [b"SLSIGNED", &[1, 0][..], &self.key().0, &signature, &body].concat()
     }
 }
 
@@ -57,7 +57,7 @@ fn step() -> StepOutline {
 
 fn envelope(client: &Signer) -> Envelope {
     Envelope {
-        version: 0,
+        version: 1,
         outline: Outline {
             job: JobId::from_random([1; 10]),
             client: ClientAlias::new("river").unwrap(),
@@ -71,13 +71,12 @@ fn envelope(client: &Signer) -> Envelope {
             wishes: Default::default(),
         },
         client_verify: client.key(),
-        client_kem: KemKey([3; 32]),
+        attest: VerifyKey([3; 32]),
         inputs: ObjectId([4; 32]),
         recipe: ObjectId([5; 32]),
         prekey: [6; 16],
         site: Signer::new(200).key(),
-        stanza_for_site: vec![7; 80],
-        stanza_for_client: vec![8; 80],
+        stanza_for_site: vec![7; 81],
         issued: 1_000,
         expires: 9_000,
     }
@@ -214,7 +213,7 @@ fn each_fault_of_an_envelope_is_refused_on_both_sides() {
     type Edit = fn(&mut Envelope);
     let client = Signer::new(1);
     let table: [(&str, Edit); 24] = [
-        ("its version is unknown", |e| e.version = 1),
+        ("its version is unknown", |e| e.version = 0),
         ("it names another client than the one who signed it", |e| {
             e.client_verify = VerifyKey([0; 32]);
         }),
@@ -225,7 +224,7 @@ fn each_fault_of_an_envelope_is_refused_on_both_sides() {
             e.outline.expires = e.expires + 1
         }),
         (STANZA, |e| e.stanza_for_site.clear()),
-        (STANZA, |e| e.stanza_for_client = vec![0; 1025]),
+        (STANZA, |e| e.stanza_for_site = vec![0; 1025]),
         ("the inputs and the recipe are one object", |e| {
             e.recipe = e.inputs;
         }),
@@ -279,7 +278,7 @@ fn each_fault_of_an_envelope_is_refused_on_both_sides() {
 }
 
 const LIFE: &str = "it ends before it begins, or is valid for more than 90 days";
-const STANZA: &str = "a stanza is empty or longer than 1,024 bytes";
+const STANZA: &str = "its stanza is empty or longer than 1,024 bytes";
 const STEPS: &str = "it has no step or more than 1,000";
 const TASKS: &str = "a step has no task or more than 100,000,000";
 const TIME: &str = "a step has no time or more than 30 days";
@@ -321,7 +320,7 @@ fn sizes_are_bounded_before_anything_is_read() {
     let mut body = postcard::to_stdvec(&lease()).unwrap();
     body[0] = 0xff;
     let signature = signer.sign("lease", &body);
-    let bytes = [b"SLSIGNED", &[0, 0][..], &signer.key().0, &signature, &body].concat();
+    let bytes = [b"SLSIGNED", &[1, 0][..], &signer.key().0, &signature, &body].concat();
     assert!(matches!(
         open::<Lease>(&bytes, &signer.key()),
         Err(Error::Decode { .. })
@@ -331,10 +330,36 @@ fn sizes_are_bounded_before_anything_is_read() {
         Err(Error::Trailing { len: 4, .. })
     ));
     let mut newer = signer.seal(&lease()).unwrap();
-    newer[8] = 1;
+    newer[8] = 2;
     assert!(matches!(
         open::<Lease>(&newer, &signer.key()),
-        Err(Error::Version { found: 1 })
+        Err(Error::Version { found: 2 })
+    ));
+}
+
+#[test]
+fn a_document_has_one_spelling() {
+    let signer = Signer::new(1);
+    let spelled = |body: &[u8]| {
+        let signature = signer.sign("prekey", body);
+        [b"SLSIGNED", &[1, 0][..], &signer.key().0, &signature, body].concat()
+    };
+    let body = postcard::to_stdvec(&prekey(&signer)).unwrap();
+    assert_eq!(
+        open::<Prekey>(&spelled(&body), &signer.key()).unwrap(),
+        prekey(&signer)
+    );
+    // The last number is 3; postcard would read this as 3, too.
+    assert_eq!(body.last(), Some(&3));
+    let mut long = body[..body.len() - 1].to_vec();
+    long.extend_from_slice(&[0x83, 0]);
+    assert_eq!(
+        postcard::from_bytes::<Prekey>(&long).unwrap(),
+        prekey(&signer)
+    );
+    assert!(matches!(
+        open::<Prekey>(&spelled(&long), &signer.key()),
+        Err(Error::NotCanonical { kind: "prekey" })
     ));
 }
 
@@ -364,7 +389,7 @@ proptest! {
         prop_assert!(open::<Envelope>(&bytes, &signer.key()).is_err());
         // Signed by a hostile client: it may decode or not, but never panics.
         let signature = signer.sign("envelope", &bytes);
-        let signed = [b"SLSIGNED", &[0, 0][..], &signer.key().0, &signature, &bytes].concat();
+        let signed = [b"SLSIGNED", &[1, 0][..], &signer.key().0, &signature, &bytes].concat();
         let _answer = open::<Envelope>(&signed, &signer.key());
     }
 }

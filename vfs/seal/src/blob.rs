@@ -8,14 +8,14 @@ use subtle::ConstantTimeEq;
 use crate::{
     Error,
     cipher::{AES_256_GCM_ID, Cipher, TAG_LEN, counting_nonce},
-    job_key::JobKey,
+    job_key::ReadKey,
     kdf::derive_committed,
     random::Random,
 };
 
 const WHAT: &str = "a sealed blob";
 const MAGIC: [u8; 7] = *b"SLBLOB\0";
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 
 /// Bytes before the ciphertext: magic, version, cipher, purpose, two zero bytes, salt, commitment.
 pub const HEADER_LEN: usize = 8 + 4 + 32 + 32;
@@ -42,7 +42,7 @@ pub enum Purpose {
     Home = 5,
 }
 
-impl JobKey {
+impl ReadKey {
     /// Seals `bytes` (at most [`PLAINTEXT_MAX`]) for one purpose and context.
     pub fn seal_blob(
         &self,
@@ -106,7 +106,7 @@ impl JobKey {
     }
 
     fn blob_key(&self, purpose: Purpose, context: &[u8], salt: &[u8]) -> (Cipher, [u8; 32]) {
-        let info: [&[u8]; 3] = [b"safelight v0 blob", &[purpose as u8], context];
+        let info: [&[u8]; 3] = [b"safelight v1 blob", &[purpose as u8], context];
         let (key, commitment) = derive_committed(self.bytes(), salt, &info);
         (Cipher::new(&key), commitment)
     }
@@ -135,7 +135,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::random::testing::{Counting, Dry};
+    use crate::{
+        job_key::JobKey,
+        random::testing::{Counting, Dry},
+    };
 
     fn key(seed: u64) -> JobKey {
         JobKey::generate(&Counting::from(seed)).unwrap()

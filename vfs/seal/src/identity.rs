@@ -13,9 +13,9 @@ use crate::{
     random::{Random, draw},
 };
 
-/// What is signed: `"safelight v0 "`, the context, a zero byte, the bytes. Contexts are constants of ours, never a peer's, and hold no zero byte.
+/// What is signed: `"safelight v1 "`, the context, a zero byte, the bytes. Contexts are constants of ours, never a peer's, and hold no zero byte.
 fn message(context: &str, bytes: &[u8]) -> Vec<u8> {
-    [b"safelight v0 ", context.as_bytes(), &[0], bytes].concat()
+    [b"safelight v1 ", context.as_bytes(), &[0], bytes].concat()
 }
 
 /// An Ed25519 secret. Wiped when dropped.

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     Error,
     audit_key::AuditKey,
+    blob::Purpose,
     identity::{KemSecret, SigningSecret},
     kdf::derive,
     random::{Random, draw},
@@ -17,29 +18,106 @@ use crate::{
 
 /// Purpose of a stanza that the client can open, to read results and to debug at home.
 pub const TO_CLIENT: &str = "client";
+/// Purpose of a stanza to somebody who may read the job and no more: it wraps the [`ReadKey`].
+pub const TO_READER: &str = "reader";
 /// Purpose of a stanza to a one-time prekey of the render site's warden.
 pub const TO_WARDEN: &str = "warden";
 /// Purpose of a stanza to the ephemeral key of a view server.
 pub const TO_VIEW: &str = "view";
 
-/// The job key. Wiped when dropped.
-pub struct JobKey(Zeroizing<[u8; 32]>);
+/// KEM, KDF and AEAD of a stanza: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM.
+const SUITE: u8 = 1;
 
-/// A job key wrapped to one recipient: public, and worth nothing to anyone else.
+/// The job key, and the key to read that derives from it. Wiped when dropped.
+///
+/// Whoever has it can read everything of the job and sign results; it stands for the [`ReadKey`] wherever one is asked for.
+pub struct JobKey {
+    secret: Zeroizing<[u8; 32]>,
+    read: ReadKey,
+}
+
+/// Opens and seals everything of a job but signs nothing: what an auditor or a colleague is given. Wiped when dropped.
+pub struct ReadKey(Zeroizing<[u8; 32]>);
+
+/// A key wrapped to one recipient: public, and worth nothing to anyone else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stanza {
+    /// How it was wrapped; 1 is the only way yet.
+    pub suite: u8,
     /// The encapsulated key.
     pub enc: [u8; 32],
-    /// The job key's ciphertext.
+    /// The key's ciphertext.
     pub sealed: [u8; 32],
     /// Its tag.
     pub tag: [u8; 16],
 }
 
+/// Bytes of a stanza: suite, encapsulated key, ciphertext, tag.
+pub const STANZA_LEN: usize = 1 + 32 + 32 + 16;
+
+impl Stanza {
+    /// The stanza's bytes, which are also what postcard makes of it.
+    pub fn to_bytes(&self) -> [u8; STANZA_LEN] {
+        let mut out = [0; STANZA_LEN];
+        out[0] = self.suite;
+        out[1..33].copy_from_slice(&self.enc);
+        out[33..65].copy_from_slice(&self.sealed);
+        out[65..].copy_from_slice(&self.tag);
+        out
+    }
+
+    /// Reads what [`Stanza::to_bytes`] wrote. Of another suite nothing is known, not even its length.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let malformed = |reason| Error::Malformed {
+            what: "a wrapped key",
+            reason,
+        };
+        if bytes.first().is_some_and(|suite| *suite != SUITE) {
+            return Err(malformed("its suite is unknown"));
+        }
+        let bytes: &[u8; STANZA_LEN] = bytes
+            .try_into()
+            .map_err(|_| malformed("it has another length"))?;
+        let (mut enc, mut sealed, mut tag) = ([0; 32], [0; 32], [0; 16]);
+        enc.copy_from_slice(&bytes[1..33]);
+        sealed.copy_from_slice(&bytes[33..65]);
+        tag.copy_from_slice(&bytes[65..]);
+        Ok(Self {
+            suite: bytes[0],
+            enc,
+            sealed,
+            tag,
+        })
+    }
+
+    fn open(
+        &self,
+        secret: &KemSecret,
+        purpose: &'static str,
+        job: JobId,
+    ) -> Result<Zeroizing<[u8; 32]>, Error> {
+        if self.suite != SUITE {
+            return Err(Error::Malformed {
+                what: "a wrapped key",
+                reason: "its suite is unknown",
+            });
+        }
+        let mut key = Zeroizing::new(self.sealed);
+        let info = info(purpose, job);
+        kem::open(secret, &self.enc, &info, &mut key[..], &self.tag)?;
+        Ok(key)
+    }
+}
+
 impl JobKey {
     /// A new key.
     pub fn generate(rng: &dyn Random) -> Result<Self, Error> {
-        Ok(Self(draw(rng)?))
+        Ok(Self::from_secret(draw(rng)?))
+    }
+
+    fn from_secret(secret: Zeroizing<[u8; 32]>) -> Self {
+        let read = ReadKey(derive(&secret[..], b"", &[b"safelight v1 read"]));
+        Self { secret, read }
     }
 
     /// Wraps the key so that only the holder of `to`'s secret can open it, for this purpose and job.
@@ -50,9 +128,7 @@ impl JobKey {
         job: JobId,
         rng: &dyn Random,
     ) -> Result<Stanza, Error> {
-        let mut sealed = *self.0;
-        let (enc, tag) = kem::seal(to, &info(purpose, job), &mut sealed, rng)?;
-        Ok(Stanza { enc, sealed, tag })
+        wrap(&self.secret, to, purpose, job, rng)
     }
 
     /// Opens a stanza.
@@ -62,26 +138,78 @@ impl JobKey {
         purpose: &'static str,
         job: JobId,
     ) -> Result<Self, Error> {
-        let mut key = Zeroizing::new(stanza.sealed);
-        kem::open(
-            secret,
-            &stanza.enc,
-            &info(purpose, job),
-            &mut key[..],
-            &stanza.tag,
-        )?;
-        Ok(Self(key))
+        stanza.open(secret, purpose, job).map(Self::from_secret)
+    }
+
+    /// The key that reads and signs nothing.
+    pub fn read_key(&self) -> &ReadKey {
+        &self.read
+    }
+
+    /// Keeps only what reads.
+    pub fn into_read_key(self) -> ReadKey {
+        self.read
+    }
+
+    /// Seals a blob; see [`ReadKey::seal_blob`].
+    pub fn seal_blob(
+        &self,
+        purpose: Purpose,
+        context: &[u8],
+        bytes: &[u8],
+        rng: &dyn Random,
+    ) -> Result<Vec<u8>, Error> {
+        self.read.seal_blob(purpose, context, bytes, rng)
+    }
+
+    /// Opens a blob; see [`ReadKey::open_blob`].
+    pub fn open_blob(
+        &self,
+        purpose: Purpose,
+        context: &[u8],
+        blob: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        self.read.open_blob(purpose, context, blob)
     }
 
     /// The key that seals the audit records of one session.
     pub fn audit_key(&self, session: SessionId) -> AuditKey {
-        let info: [&[u8]; 2] = [b"safelight v0 audit", session.as_bytes()];
-        AuditKey::new(&derive::<64>(&self.0[..], b"", &info))
+        self.read.audit_key(session)
     }
 
     /// The key that signs the result manifests of this job: it proves that whoever signed had held the job key.
     pub fn attest_key(&self) -> SigningSecret {
-        SigningSecret::from_seed(derive(&self.0[..], b"", &[b"safelight v0 attest"]))
+        SigningSecret::from_seed(derive(&self.secret[..], b"", &[b"safelight v1 attest"]))
+    }
+}
+
+impl AsRef<ReadKey> for JobKey {
+    fn as_ref(&self) -> &ReadKey {
+        &self.read
+    }
+}
+
+impl AsRef<ReadKey> for ReadKey {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl ReadKey {
+    /// Wraps the key for a reader.
+    pub fn wrap(&self, to: &KemKey, job: JobId, rng: &dyn Random) -> Result<Stanza, Error> {
+        wrap(&self.0, to, TO_READER, job, rng)
+    }
+
+    /// Opens a reader's stanza.
+    pub fn unwrap(stanza: &Stanza, secret: &KemSecret, job: JobId) -> Result<Self, Error> {
+        stanza.open(secret, TO_READER, job).map(Self)
+    }
+
+    /// The key that seals the audit records of one session.
+    pub fn audit_key(&self, session: SessionId) -> AuditKey {
+        let info: [&[u8]; 2] = [b"safelight v1 audit", session.as_bytes()];
+        AuditKey::new(&derive::<64>(&self.0[..], b"", &info))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -89,10 +217,27 @@ impl JobKey {
     }
 }
 
+fn wrap(
+    key: &[u8; 32],
+    to: &KemKey,
+    purpose: &'static str,
+    job: JobId,
+    rng: &dyn Random,
+) -> Result<Stanza, Error> {
+    let mut sealed = Zeroizing::new(*key);
+    let (enc, tag) = kem::seal(to, &info(purpose, job), &mut sealed[..], rng)?;
+    Ok(Stanza {
+        suite: SUITE,
+        enc,
+        sealed: *sealed,
+        tag,
+    })
+}
+
 /// The purpose ends at the zero byte and the job has a fixed length.
 fn info(purpose: &'static str, job: JobId) -> Vec<u8> {
     [
-        b"safelight v0 job key ",
+        b"safelight v1 job key ",
         purpose.as_bytes(),
         &[0],
         job.as_bytes(),
@@ -261,7 +406,7 @@ mod tests {
         let ikm = Fixed(hex(
             "7268600d403fce431561aef583ee1613527cff655c1343f29812e66706df3234",
         ));
-        let stanza = JobKey(Zeroizing::new([7; 32]))
+        let stanza = JobKey::from_secret(Zeroizing::new([7; 32]))
             .wrap(&secret.public(), TO_VIEW, JOB, &ikm)
             .unwrap();
         assert_eq!(
@@ -269,7 +414,7 @@ mod tests {
             hex("37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431")
         );
         let key = JobKey::unwrap(&stanza, &secret, TO_VIEW, JOB).unwrap();
-        assert_eq!(key.bytes(), [7; 32]);
+        assert_eq!(*key.secret, [7; 32]);
     }
 
     #[test]
@@ -280,7 +425,7 @@ mod tests {
         let key = JobKey::generate(&rng).unwrap();
         let stanza = key.wrap(&mine.public(), TO_WARDEN, JOB, &rng).unwrap();
         let opened = JobKey::unwrap(&stanza, &mine, TO_WARDEN, JOB).unwrap();
-        assert_eq!(opened.bytes(), key.bytes());
+        assert_eq!(*opened.secret, *key.secret);
         let refused = |stanza: &Stanza, secret: &KemSecret, purpose, job| {
             JobKey::unwrap(stanza, secret, purpose, job).err()
                 == Some(Error::NotAuthentic {

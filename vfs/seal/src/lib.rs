@@ -1,7 +1,8 @@
 //! Keys, segments and manifests: the only crate that can open anything.
 //!
 //! - [`identity`]: who signs and who may receive; [`key_file`] keeps a client's secrets.
-//! - [`job_key`]: the one key of a job, how it travels to a recipient, and what derives from it: [`blob`], [`audit_key`].
+//! - [`job_key`]: the one key of a job, how it travels to a recipient, and what derives from it: [`blob`], [`audit_key`]. [`job_keys`]: who
+//!   may open a job at home.
 //! - [`segment`]: up to 16 MiB of a file as one immutable sealed object. [`manifest`]: which segments make which file.
 //! - [`working`]: the ephemeral key under which an attempt writes before its outputs are sealed.
 //!
@@ -16,6 +17,7 @@ pub mod error;
 pub mod harden;
 pub mod identity;
 pub mod job_key;
+pub mod job_keys;
 mod kdf;
 pub mod key_file;
 pub mod manifest;

@@ -122,6 +122,32 @@ impl Blocks {
         self.stored = lower - hidden + own;
     }
 
+    /// The slots of a written block and of those behind it, as far as they lie behind one another on disk too; at most `most` of them.
+    pub(super) fn slots(&self, index: u64, most: u64) -> Vec<&Slot> {
+        let mut slots: Vec<&Slot> = Vec::new();
+        for (at, changed) in self.changed.range(index..index.saturating_add(most)) {
+            let Changed::Written(slot) = changed else {
+                break;
+            };
+            let next = *at == index + slots.len() as u64;
+            if !next || slots.last().is_some_and(|last| !slot.follows(last)) {
+                break;
+            }
+            slots.push(slot);
+        }
+        slots
+    }
+
+    /// Bytes of the session's own that are stored for some blocks.
+    pub(super) fn written(&self, blocks: std::ops::Range<u64>) -> u64 {
+        let changed = self.changed.range(blocks).map(|(_, changed)| changed);
+        let lengths = changed.map(|changed| match changed {
+            Changed::Written(slot) => slot.len as u64,
+            Changed::Zero => 0,
+        });
+        lengths.sum()
+    }
+
     /// What a block is, and the first block after it that may be something else.
     pub(super) fn run(&self, index: u64) -> (Part, u64) {
         let next = self.changed.range(index..).next();

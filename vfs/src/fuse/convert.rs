@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fuser::{FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, TimeOrNow};
 use nix::errno::Errno;
 
-use crate::view::{Now, OpenMode, What};
+use crate::{
+    tree::Special,
+    view::{Now, OpenMode, What},
+};
 
 /// Node number 0 with a lifetime is how FUSE says "not there, and you may remember it".
 pub(super) fn absent() -> FileAttr {
@@ -34,6 +37,29 @@ pub(super) fn kind(what: What) -> FileType {
         What::Directory => FileType::Directory,
         What::File => FileType::RegularFile,
         What::Symlink => FileType::Symlink,
+        What::Special(Special::Pipe) => FileType::NamedPipe,
+        What::Special(Special::Socket) => FileType::Socket,
+        What::Special(Special::CharDevice(_)) => FileType::CharDevice,
+        What::Special(Special::BlockDevice(_)) => FileType::BlockDevice,
+    }
+}
+
+/// The device number that `stat` shows.
+pub(super) fn device(what: What) -> u32 {
+    match what {
+        What::Special(Special::CharDevice(device) | Special::BlockDevice(device)) => device,
+        _ => 0,
+    }
+}
+
+/// What `mknod` is asked for; none if it is nothing that is made that way.
+pub(super) fn special(mode: u32, device: u32) -> Option<Special> {
+    match mode & libc::S_IFMT {
+        libc::S_IFIFO => Some(Special::Pipe),
+        libc::S_IFSOCK => Some(Special::Socket),
+        libc::S_IFCHR => Some(Special::CharDevice(device)),
+        libc::S_IFBLK => Some(Special::BlockDevice(device)),
+        _ => None,
     }
 }
 

@@ -129,7 +129,11 @@ impl Serving {
         tasks: Tasks,
         shown: [OwnedFd; 2],
     ) -> Result<Shared, Error> {
-        let [stdout, stderr] = self.carry(shown)?;
+        let interactive = !order.instead.is_empty();
+        let [stdout, stderr] = match interactive {
+            true => shown,
+            false => self.carried(shown)?,
+        };
         let mut env: Vec<(Vec<u8>, Vec<u8>)> = order
             .env
             .iter()
@@ -138,7 +142,11 @@ impl Serving {
         let mut given = Given::default();
         let (message, turns) = match tasks {
             Tasks::One(task) => {
-                self.note(&task.command)?;
+                let command = match interactive {
+                    true => order.instead.clone(),
+                    false => task.command,
+                };
+                self.note(&command)?;
                 for (name, value) in &task.env {
                     env.retain(|(known, _)| known != name);
                     env.push((name.clone(), value.clone()));
@@ -148,7 +156,8 @@ impl Serving {
                     all: true,
                 };
                 let run = ToLauncher::Run {
-                    command: task.command,
+                    interactive,
+                    command,
                     directory: task.directory,
                     env,
                     files: task.files,
@@ -178,18 +187,19 @@ impl Serving {
         Ok(given)
     }
 
-    /// The ends of the session's standard output and error; what comes out of them is kept, and shown.
-    fn carry(&self, shown: [OwnedFd; 2]) -> Result<[OwnedFd; 2], Error> {
+    /// The ends of pipes that lead, through the task's log, to where output is shown.
+    fn carried(&self, shown: [OwnedFd; 2]) -> Result<[OwnedFd; 2], Error> {
         let failed = |what| move |source: std::io::Error| Error::System { what, source };
-        let [out, err] = shown.map(|to| {
+        let carry = |to: OwnedFd| -> Result<OwnedFd, Error> {
             let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
                 .map_err(|errno| failed("make a pipe")(errno.into()))?;
             self.output
                 .carry(File::from(read), File::from(to))
                 .map_err(failed("carry the output"))?;
-            Ok::<_, Error>(write)
-        });
-        Ok([out?, err?])
+            Ok(write)
+        };
+        let [out, err] = shown;
+        Ok([carry(out)?, carry(err)?])
     }
 
     /// Goes on giving the session tasks, on a thread of its own that ends with it.
@@ -291,7 +301,7 @@ impl Serving {
         }
         .sign_and_seal(&key.attest_key(), key, random)?;
         let text = zeroize::Zeroizing::new(self.output.text());
-        let log = key.seal_blob(Purpose::TaskLog, order.job.as_bytes(), &text, random)?;
+        let log = key.seal_blob(Purpose::TaskLog, &kind.place(order.job), &text, random)?;
         let sealed = Sealed {
             manifest: name(&manifest),
             log: name(&log),
@@ -339,7 +349,7 @@ fn has_output(view: &View, path: &[u8]) -> bool {
         // What the client sent in is not an output, whatever its name.
         tree.resolve(path)
             .and_then(|ino| tree.node(ino))
-            .is_ok_and(|node| node.dirty || !node.is_from(path))
+            .is_ok_and(|node| !node.is_special() && (node.dirty || !node.is_from(path)))
     })
 }
 

@@ -17,7 +17,10 @@ const XATTR_COST: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) kind: Kind,
+    /// Permission bits, with set-user-id, set-group-id and the sticky bit.
     pub(crate) mode: u32,
+    /// User and group, where a view has several; where it has one, none.
+    pub(crate) owner: Option<(u32, u32)>,
     /// Nanoseconds since 1970; before it, negative.
     pub(crate) mtime: i64,
     pub(crate) ctime: i64,
@@ -45,14 +48,29 @@ pub(crate) enum Kind {
     Directory(BTreeMap<Vec<u8>, Ino>),
     File(SharedContent),
     Symlink(Vec<u8>),
+    /// What passes between those who open it never comes to us, and is gone with the session.
+    Special(Special),
 }
+
+/// A node that is a meeting point in the kernel, and nothing that could be sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Special {
+    Pipe,
+    Socket,
+    CharDevice(u32),
+    BlockDevice(u32),
+}
+
+/// The bits of a mode that a view keeps. Its mounts are `nosuid`, so two of them mean nothing to the kernel, and they are not sealed.
+const MODE_BITS: u32 = 0o7777;
 
 impl Node {
     /// A node without a name yet.
     pub(crate) fn new(kind: Kind, mode: u32, now: i64) -> Self {
         Self {
             kind,
-            mode: mode & manifest::MODE_MASK,
+            mode: mode & MODE_BITS,
+            owner: None,
             mtime: now,
             ctime: now,
             atime: now,
@@ -87,6 +105,32 @@ impl Node {
         self.writers > 0
     }
 
+    /// Sets the mode.
+    pub(crate) fn set_mode(&mut self, mode: u32) {
+        self.mode = mode & MODE_BITS;
+    }
+
+    /// Takes set-user-id away, and set-group-id where it is not for locking, as whoever writes to a file or gives it away does to it.
+    pub(crate) fn shed_privileges(&mut self) {
+        if matches!(self.kind, Kind::Directory(_)) {
+            return;
+        }
+        self.mode &= !libc::S_ISUID;
+        if self.mode & libc::S_IXGRP != 0 {
+            self.mode &= !libc::S_ISGID;
+        }
+    }
+
+    /// The mode as it is sealed.
+    pub(crate) fn sealed_mode(&self) -> u32 {
+        self.mode & manifest::MODE_MASK
+    }
+
+    /// True if it exists in this session only.
+    pub(crate) fn is_special(&self) -> bool {
+        matches!(self.kind, Kind::Special(_))
+    }
+
     pub(super) fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
     }
@@ -95,7 +139,7 @@ impl Node {
     pub(super) fn weight_of_target(&self) -> usize {
         match &self.kind {
             Kind::Symlink(target) => target.len(),
-            Kind::Directory(_) | Kind::File(_) => 0,
+            Kind::Directory(_) | Kind::File(_) | Kind::Special(_) => 0,
         }
     }
 }

@@ -5,10 +5,10 @@ use safelight_policies::{
     central::Want,
     event::{Op, Verdict},
 };
-use safelight_seal::manifest::{MODE_MASK, NAME_MAX, XATTR_VALUE_MAX, XATTRS_MAX};
+use safelight_seal::manifest::{NAME_MAX, XATTR_VALUE_MAX, XATTRS_MAX};
 
 use super::{Caller, Stop, View};
-use crate::tree::{Answer, Ino, Kind, ROOT, Tree};
+use crate::tree::{Answer, Ino, Kind, ROOT, Special, Tree};
 
 /// Only these extended attributes exist in a view.
 const XATTR_PREFIX: &[u8] = b"user.";
@@ -22,6 +22,8 @@ pub(crate) struct Attributes {
     /// Bytes stored.
     pub(crate) stored: u64,
     pub(crate) mode: u32,
+    /// None if everything is one user's.
+    pub(crate) owner: Option<(u32, u32)>,
     pub(crate) links: u32,
     pub(crate) mtime: i64,
     pub(crate) ctime: i64,
@@ -34,6 +36,7 @@ pub(crate) enum What {
     Directory,
     File,
     Symlink,
+    Special(Special),
 }
 
 /// What is to be changed. `None` stays.
@@ -71,6 +74,7 @@ pub(super) fn attributes(tree: &Tree, ino: Ino) -> Answer<Attributes> {
         Kind::Directory(entries) => (What::Directory, entries.len() as u64 * 32, 0),
         Kind::File(content) => (What::File, content.len(), content.stored()),
         Kind::Symlink(target) => (What::Symlink, target.len() as u64, 0),
+        Kind::Special(special) => (What::Special(*special), 0, 0),
     };
     let links = node.links(ino == ROOT);
     Ok(Attributes {
@@ -79,6 +83,7 @@ pub(super) fn attributes(tree: &Tree, ino: Ino) -> Answer<Attributes> {
         size,
         stored,
         mode: node.mode,
+        owner: node.owner,
         links,
         mtime: node.mtime,
         ctime: node.ctime,
@@ -102,9 +107,7 @@ impl View {
         }
         let path = self.tree().path(ino);
         self.judge(caller, Op::Setattr, &path, Want::Write)?;
-        if set.owner.0.is_some_and(|uid| uid != self.owner.0)
-            || set.owner.1.is_some_and(|gid| gid != self.owner.1)
-        {
+        if !self.may_own(set.owner) {
             let verdict = Verdict::Failed {
                 errno: Errno::EPERM as i32,
             };
@@ -127,12 +130,27 @@ impl View {
         )
     }
 
+    /// True if nodes can belong to these. Where there are several users, the kernel has decided it already (`default_permissions`).
+    fn may_own(&self, (uid, gid): (Option<u32>, Option<u32>)) -> bool {
+        let (own_uid, own_gid) = self.owner;
+        self.many || (uid.is_none_or(|uid| uid == own_uid) && gid.is_none_or(|gid| gid == own_gid))
+    }
+
     fn apply(&self, ino: Ino, set: SetAttributes) -> Answer<Attributes> {
         let now = self.now();
         let mut tree = self.tree_mut();
         let node = tree.node_mut(ino)?;
+        // The kernel leaves this to us. What a privileged mounter cuts keeps its bits (CAP_FSETID).
+        let cut = set.size.is_some() && !self.many;
+        if cut || set.owner != (None, None) {
+            node.shed_privileges();
+        }
         if let Some(mode) = set.mode {
-            node.mode = mode & MODE_MASK;
+            node.set_mode(mode);
+        }
+        if self.many {
+            let (uid, gid) = node.owner.unwrap_or(self.owner);
+            node.owner = Some((set.owner.0.unwrap_or(uid), set.owner.1.unwrap_or(gid)));
         }
         if set.size.is_some() {
             node.mtime = now;

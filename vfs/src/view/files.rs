@@ -1,8 +1,11 @@
 //! Open files: reading, writing, making durable, closing.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::errno::Errno;
@@ -84,6 +87,7 @@ impl View {
             Kind::File(content) => Ok(content.clone()),
             Kind::Directory(_) => Err(Errno::EISDIR),
             Kind::Symlink(_) => Err(Errno::ELOOP),
+            Kind::Special(_) => Err(Errno::ENXIO),
         }
     }
 
@@ -211,7 +215,7 @@ impl View {
         attributes(&tree, ino)
     }
 
-    /// Reads into `out`; short only at the end of the file.
+    /// Reads into `out`, which keeps its memory from call to call, and says where the answer is; short only at the end of the file.
     pub(crate) fn read(
         &self,
         caller: Caller,
@@ -219,7 +223,7 @@ impl View {
         offset: u64,
         len: usize,
         out: &mut Vec<u8>,
-    ) -> Answer<()> {
+    ) -> Answer<Range<usize>> {
         let handle = self.handle(number)?;
         let Handle::File {
             content,
@@ -230,11 +234,11 @@ impl View {
         else {
             return Err(Errno::EISDIR);
         };
-        content
-            .read(self.store(), offset, len, out)
+        let answer = content
+            .read_into(self.store(), offset, len, out)
             .map_err(|why| self.unreadable(caller, Op::OpenRead, path, why))?;
-        read.fetch_add(out.len() as u64, Ordering::Relaxed);
-        Ok(())
+        read.fetch_add(answer.len() as u64, Ordering::Relaxed);
+        Ok(answer)
     }
 
     pub(crate) fn write(
@@ -271,7 +275,17 @@ impl View {
         }
         written.fetch_add(data.len() as u64, Ordering::Relaxed);
         // The times are the kernel's: under write-back it keeps them, and tells us of each that we do not know.
-        self.tree_mut().node_mut(*ino)?.dirty = true;
+        if !self.tree().node(*ino)?.dirty {
+            self.tree_mut().node_mut(*ino)?.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// Somebody without privilege writes to a file.
+    pub(crate) fn shed_privileges(&self, number: u64) -> Answer<()> {
+        if let Handle::File { ino, .. } = &*self.handle(number)? {
+            self.tree_mut().node_mut(*ino)?.shed_privileges();
+        }
         Ok(())
     }
 

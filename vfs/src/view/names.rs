@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use nix::errno::Errno;
 use safelight_policies::{
     central::{Decision, Want},
-    event::{Op, Verdict},
+    event::Op,
 };
 use safelight_seal::manifest::{NAME_MAX, PATH_MAX};
 
 use super::{Attributes, Caller, Stop, View, attributes::attributes};
 use crate::{
     content::Content,
-    tree::{Answer, Ino, Kind, Node, Tree},
+    tree::{Answer, Ino, Kind, Node, Special, Tree},
 };
 
 /// How two names are to be renamed.
@@ -101,12 +101,31 @@ impl View {
         self.make(caller, Op::Create, parent, name, mode, Kind::File(content))
     }
 
-    /// Device nodes, pipes and sockets never exist in a view.
-    pub(crate) fn refuse_special(&self, caller: Caller, parent: Ino, name: &[u8]) -> Errno {
-        let path = self.tree().path_of(parent, name);
-        let rule = "only files, directories and symbolic links exist in a view".to_owned();
-        let recorded = self.record(caller, Op::Mknod, &path, None, Verdict::Denied { rule }, 0);
-        recorded.err().unwrap_or(Errno::EPERM)
+    /// Makes a pipe or a socket: a name at which processes of the session meet. Device nodes do not exist in a session's view.
+    pub(crate) fn make_special(
+        &self,
+        caller: Caller,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        special: Special,
+    ) -> Answer<Attributes> {
+        if !self.many && !matches!(special, Special::Pipe | Special::Socket) {
+            let stop = Stop::Refused {
+                path: self.tree().path_of(parent, name),
+                rule: "no device nodes exist in a view".to_owned(),
+                errno: Errno::EPERM,
+            };
+            return self.noted(caller, Op::Mknod, b"", None, Err(stop));
+        }
+        self.make(
+            caller,
+            Op::Mknod,
+            parent,
+            name,
+            mode,
+            Kind::Special(special),
+        )
     }
 
     fn make(
@@ -122,17 +141,31 @@ impl View {
             Op::Mkdir => Want::MakeDirectory,
             _ => Want::Write,
         };
-        let node = Node::new(kind, mode, self.now());
+        let mut node = Node::new(kind, mode, self.now());
         let (path, outcome) = {
             let mut tree = self.tree_mut();
             let path = tree.path_of(parent, name);
             let outcome = self.permit(&path, want).and_then(|()| {
+                self.inherit(caller, tree.node(parent)?, &mut node);
                 tree.add(parent, name, node)?;
                 Ok(known(&mut tree, parent, name)?)
             });
             (path, outcome)
         };
         self.noted(caller, op, &path, None, outcome)
+    }
+
+    /// A new node belongs to who makes it; in a directory with set-group-id, to that directory's group, and a directory in it is one too.
+    fn inherit(&self, caller: Caller, parent: &Node, node: &mut Node) {
+        let set_group_id = parent.mode & libc::S_ISGID != 0;
+        if set_group_id && matches!(node.kind, Kind::Directory(_)) {
+            node.set_mode(node.mode | libc::S_ISGID);
+        }
+        if self.many {
+            let (_, group) = parent.owner.unwrap_or(self.owner);
+            let gid = if set_group_id { group } else { caller.ids.1 };
+            node.owner = Some((caller.ids.0, gid));
+        }
     }
 
     pub(crate) fn link(

@@ -33,7 +33,7 @@ use crate::{
     upper::Upper,
 };
 
-pub(super) const ANYONE: Caller = Caller { pid: 0 };
+pub(super) const ANYONE: Caller = Caller::KERNEL;
 
 thread_local! {
     static NOW: Cell<u64> = const { Cell::new(1) };

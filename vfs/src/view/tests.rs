@@ -38,7 +38,7 @@ fn read(view: &View, path: &str) -> Answer<Vec<u8>> {
     let mut out = Vec::new();
     let outcome = view.read(ANYONE, number, 0, 1 << 30, &mut out);
     view.close(ANYONE, number)?;
-    outcome.map(|()| out)
+    outcome.map(|answer| out[answer].to_vec())
 }
 
 fn write(view: &View, path: &str, offset: u64, data: &[u8]) -> Answer<()> {

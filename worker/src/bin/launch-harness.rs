@@ -102,6 +102,7 @@ impl Agent {
         let (lifeline, server_end) = Channel::pair()?;
         let views = self.views.len();
         let run = ToLauncher::Run {
+            interactive: false,
             command: self.command.into_iter().map(String::into_bytes).collect(),
             directory: b"/tmp".to_vec(),
             env,

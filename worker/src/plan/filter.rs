@@ -249,3 +249,21 @@ pub(crate) fn program(instructions: &[Instruction]) -> BpfProgram {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use safelight_policies::{Catalogue, Request, explain::filtered, id::PolicyName};
+
+    use super::*;
+
+    #[test]
+    fn what_the_filter_looks_at_is_what_is_explained() {
+        let catalogue = Catalogue::shipped().unwrap();
+        let policy = catalogue.resolve(&PolicyName::new("generic").unwrap());
+        let grant = policy.unwrap().admit(&Request::default()).unwrap();
+        for call in &grant.terms().seccomp.allow {
+            let looked_at = !arguments(call).unwrap().is_empty();
+            assert_eq!(looked_at, filtered(call).is_some(), "{call}");
+        }
+    }
+}

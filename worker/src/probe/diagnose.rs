@@ -114,11 +114,17 @@ pub(super) fn group_limits(memory: bool, pids: bool, why: &[String]) -> Status {
     match (memory, pids) {
         (true, true) => Status::Active,
         (false, false) => unavailable(
-            format!("no control group limits a session ({})", reasons(why)),
+            format!(
+                "no control group limits a session; its memory is looked at ten times a second, its processes are limited by RLIMIT_NPROC ({})",
+                reasons(why)
+            ),
             remedy,
         ),
         (false, true) => Status::Degraded {
-            why: format!("memory is not limited ({})", reasons(why)),
+            why: format!(
+                "memory is looked at ten times a second, and not limited by the kernel ({})",
+                reasons(why)
+            ),
             remedy: remedy.to_owned(),
         },
         (true, false) => Status::Degraded {
@@ -137,7 +143,7 @@ pub(super) fn no_groups(why: &[String]) -> (Status, Status) {
 }
 
 /// What else weakens a host: pages of a job on disk, pages shared between clients, one user for everything.
-pub(super) fn concerns(swaps: &str, ksm: &str, root: bool) -> Vec<Concern> {
+pub(super) fn concerns(swaps: &str, ksm: &str, smt: &str, root: bool) -> Vec<Concern> {
     let concern = |what: &str, why: &str, remedy: &str| Concern {
         what: what.to_owned(),
         why: why.to_owned(),
@@ -157,6 +163,13 @@ pub(super) fn concerns(swaps: &str, ksm: &str, root: bool) -> Vec<Concern> {
             "KSM is on",
             "equal pages of different clients are shared, which one of them can time",
             "echo 2 > /sys/kernel/mm/ksm/run",
+        ));
+    }
+    if smt.trim() == "1" {
+        concerns.push(concern(
+            "two threads share a core",
+            "sessions of two clients on one core can measure each other through its caches",
+            "echo off > /sys/devices/system/cpu/smt/control, or boot with nosmt; or let the node serve one client",
         ));
     }
     if !root {

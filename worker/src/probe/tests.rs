@@ -172,15 +172,16 @@ fn the_cause_of_a_refusal_is_told_from_its_error_number() {
 }
 
 #[test]
-fn swap_and_shared_pages_are_concerns_only_when_they_are_on() {
+fn swap_and_what_clients_share_are_concerns_only_when_they_are_on() {
     let heading = "Filename Type Size Used Priority";
-    assert_eq!(diagnose::concerns(heading, "0", true), []);
-    let both = diagnose::concerns(&format!("{heading}\n/dev/x partition 1 0 -2"), "1", true);
+    assert_eq!(diagnose::concerns(heading, "0", "0", true), []);
+    let swaps = format!("{heading}\n/dev/x partition 1 0 -2");
+    let all = diagnose::concerns(&swaps, "1", "1", true);
     assert_eq!(
-        both.iter()
+        all.iter()
             .map(|concern| concern.what.as_str())
             .collect::<Vec<_>>(),
-        ["swap is on", "KSM is on"]
+        ["swap is on", "KSM is on", "two threads share a core"]
     );
-    assert_eq!(diagnose::concerns("", "", false).len(), 1);
+    assert_eq!(diagnose::concerns("", "", "", false).len(), 1);
 }

@@ -190,7 +190,7 @@ fn what_is_cut_changed_or_too_long() {
     let zeros = vec![0; bytes.len()];
     assert_eq!(code(case.judge(&name, &zeros)), (Code::Malformed, false));
     let mut version = bytes.clone();
-    version[8] = 1;
+    version[8] = 2;
     assert_eq!(code(case.judge(&name, &version)), (Code::Malformed, false));
     let long = [&bytes[..], &[0; 600]].concat();
     assert_eq!(code(case.judge(&name, &long)), (Code::OverLong, false));

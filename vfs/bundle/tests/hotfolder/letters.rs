@@ -351,7 +351,7 @@ proptest! {
     #[test]
     fn no_bytes_make_opening_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), head in any::<bool>(), kind in 0..6_usize) {
         let signer = Signer::new(1);
-        let bytes = if head { [b"SLSIGNED", &[0, 0][..], &signer.key().0, &[0; 64], &bytes].concat() } else { bytes };
+        let bytes = if head { [b"SLSIGNED", &[1, 0][..], &signer.key().0, &[0; 64], &bytes].concat() } else { bytes };
         prop_assert!(AnyLetter::open(Kind::ALL[kind], &bytes, &signer.key()).is_err());
     }
 
@@ -361,7 +361,7 @@ proptest! {
         let signer = Signer::new(1);
         let context = ["announcement", "result notice", "prekey batch", "receipt", "heartbeat", "cancel"][kind];
         let signature = signer.sign(context, &body);
-        let bytes = [b"SLSIGNED", &[0, 0][..], &signer.key().0, &signature, &body].concat();
+        let bytes = [b"SLSIGNED", &[1, 0][..], &signer.key().0, &signature, &body].concat();
         let opened = AnyLetter::open(Kind::ALL[kind], &bytes, &signer.key());
         let authentic = !matches!(opened, Err(Error::NotAuthentic { .. } | Error::NotSigned));
         prop_assert!(authentic, "the signature was meant to hold");

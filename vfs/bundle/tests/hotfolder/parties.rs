@@ -32,7 +32,7 @@ impl Signer {
         VerifyKey(self.0.public_key().as_ref().try_into().unwrap())
     }
     pub(crate) fn sign(&self, context: &str, bytes: &[u8]) -> [u8; 64] {
-        let message = [b"safelight v0 ", context.as_bytes(), b"\0", bytes].concat();
+        let message = [b"safelight v1 ", context.as_bytes(), b"\0", bytes].concat();
         self.0.sign(&message).as_ref().try_into().unwrap()
     }
     pub(crate) fn seal<T: Document>(&self, document: &T) -> Vec<u8> {
@@ -46,7 +46,7 @@ impl Signer {
         let mut body = postcard::to_stdvec(document).unwrap();
         body.extend(more);
         let signature = self.sign(T::CONTEXT, &body);
-        [b"SLSIGNED", &[0, 0][..], &self.key().0, &signature, &body].concat()
+        [b"SLSIGNED", &[1, 0][..], &self.key().0, &signature, &body].concat()
     }
 }
 
@@ -325,7 +325,7 @@ pub(crate) fn envelope(
     now: u64,
 ) -> Envelope {
     Envelope {
-        version: 0,
+        version: 1,
         outline: Outline {
             job: JobId::from_random([number; 10]),
             client: ClientAlias::new("river").unwrap(),
@@ -346,13 +346,12 @@ pub(crate) fn envelope(
             wishes: Default::default(),
         },
         client_verify: client.key(),
-        client_kem: KemKey([3; 32]),
+        attest: VerifyKey([3; 32]),
         inputs: store.add(&[b"manifest", &[number][..]].concat()),
         recipe: store.add(&[b"recipe", &[number][..]].concat()),
         prekey: [6; 16],
         site,
-        stanza_for_site: vec![7; 80],
-        stanza_for_client: vec![8; 80],
+        stanza_for_site: vec![7; 81],
         issued: now,
         expires: now + 8 * DAY,
     }

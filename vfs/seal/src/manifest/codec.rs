@@ -25,7 +25,7 @@ use crate::{
 };
 
 const MAGIC: [u8; 7] = *b"SLMANIF";
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 const RECORD_LEN: usize = 64;
 
 #[derive(Serialize, Deserialize)]
@@ -153,7 +153,7 @@ impl Manifest {
         let rest = bytes
             .strip_prefix(&MAGIC)
             .ok_or(malformed("it does not begin like one"))?;
-        let (&version, rest) = rest.split_first().ok_or(malformed("it is too short"))?;
+        let (&version, body) = rest.split_first().ok_or(malformed("it is too short"))?;
         if version != VERSION {
             return Err(Error::Version {
                 what: WHAT,
@@ -161,10 +161,15 @@ impl Manifest {
                 known: VERSION,
             });
         }
-        let (wire, rest) = postcard::take_from_bytes::<WireManifest<'_, &[u8]>>(rest)
+        let (wire, rest) = postcard::take_from_bytes::<WireManifest<'_, &[u8]>>(body)
             .map_err(|_| malformed("it does not decode"))?;
         if !rest.is_empty() {
             return Err(malformed("something follows it"));
+        }
+        // Postcard reads numbers that are longer than they need be. Every such spelling is longer, so one length is one spelling.
+        let shortest = postcard::experimental::serialized_size(&wire);
+        if shortest.ok() != Some(body.len()) {
+            return Err(malformed("it is not in its shortest form"));
         }
         let manifest = from_wire(wire)?;
         check::manifest(&manifest)?;

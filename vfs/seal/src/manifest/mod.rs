@@ -21,7 +21,7 @@ use crate::{
     Error,
     blob::Purpose,
     identity::{SigningSecret, verify},
-    job_key::JobKey,
+    job_key::ReadKey,
     random::Random,
     segment::OpenKey,
 };
@@ -198,8 +198,8 @@ impl Kind {
         }
     }
 
-    /// What a sealed manifest is bound to besides its purpose; all parts have fixed lengths.
-    fn place(&self, job: JobId) -> Vec<u8> {
+    /// The context of a blob that belongs to this: a manifest, and a result's task log. All parts have fixed lengths.
+    pub fn place(&self, job: JobId) -> Vec<u8> {
         let mut out = job.as_bytes().to_vec();
         if let Self::Result {
             session,
@@ -223,24 +223,28 @@ impl Manifest {
     pub fn sign_and_seal(
         &self,
         by: &SigningSecret,
-        key: &JobKey,
+        key: &impl AsRef<ReadKey>,
         rng: &dyn Random,
     ) -> Result<Vec<u8>, Error> {
         let mut bytes = self.encode_after(SIGNATURE_LEN)?;
         let signature = by.sign(self.kind.signing_context(), &bytes[SIGNATURE_LEN..]);
         bytes[..SIGNATURE_LEN].copy_from_slice(&signature);
+        let key = key.as_ref();
         key.seal_blob(self.kind.purpose(), &self.kind.place(self.job), &bytes, rng)
     }
 
     /// Opens a sealed manifest of this job and kind, signed by `by`; checks the signature before it reads anything.
     pub fn open(
         sealed: &[u8],
-        key: &JobKey,
+        key: &impl AsRef<ReadKey>,
         job: JobId,
         kind: &Kind,
         by: &VerifyKey,
     ) -> Result<Self, Error> {
-        let bytes = Zeroizing::new(key.open_blob(kind.purpose(), &kind.place(job), sealed)?);
+        let bytes = key
+            .as_ref()
+            .open_blob(kind.purpose(), &kind.place(job), sealed);
+        let bytes = Zeroizing::new(bytes?);
         let (signature, body) = bytes
             .split_first_chunk::<SIGNATURE_LEN>()
             .ok_or(check::malformed("it is too short"))?;

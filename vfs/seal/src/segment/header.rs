@@ -7,7 +7,7 @@ use crate::{Error, cipher::AES_256_GCM_ID};
 
 pub(super) const WHAT: &str = "a segment";
 const MAGIC: [u8; 8] = *b"SLSEGMNT";
-const VERSION: u8 = 0;
+const VERSION: u8 = 1;
 const BLOCK_LOG2: u8 = 16;
 
 const _: () = assert!(BLOCK == 1 << BLOCK_LOG2 && BLOCKS_MAX == 256);

@@ -102,7 +102,7 @@ fn is_zero(block: &[u8]) -> bool {
 /// The cipher, and all that the header says: prefix, then commitment.
 pub(super) fn start(key: &[u8; 32], header: &Header) -> (Cipher, [u8; SAID_LEN]) {
     let prefix = header.prefix();
-    let (key, commitment) = derive_committed(key, b"", &[b"safelight v0 segment", &prefix]);
+    let (key, commitment) = derive_committed(key, b"", &[b"safelight v1 segment", &prefix]);
     let mut said = [0; SAID_LEN];
     said[..PREFIX_LEN].copy_from_slice(&prefix);
     said[PREFIX_LEN..].copy_from_slice(&commitment);

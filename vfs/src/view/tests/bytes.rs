@@ -60,8 +60,8 @@ fn a_file_of_a_tebibyte_costs_what_is_in_it() {
     let merged = bench.view(&[&layer, &bench.commit(&view)]);
     let number = merged.open(ANYONE, ino(&merged, "a"), READ).unwrap();
     let mut out = Vec::new();
-    merged.read(ANYONE, number, TIB, 12, &mut out).unwrap();
-    assert_eq!(out, b"\0\0\0\0\0middle\0");
+    let answer = merged.read(ANYONE, number, TIB, 12, &mut out).unwrap();
+    assert_eq!(out[answer], *b"\0\0\0\0\0middle\0");
     // A punched hole of the whole file touches one block, not 32 million.
     let number = view.open(ANYONE, ino(&view, "a"), WRITE).unwrap();
     let punch = libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE;

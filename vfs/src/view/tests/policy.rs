@@ -2,12 +2,13 @@
 
 use nix::errno::Errno;
 use safelight_policies::event::{Op, Verdict};
+use safelight_seal::manifest::EntryKind;
 
 use super::*;
 use crate::{
     content::Part,
-    tree::ROOT,
-    view::{Caller, Renaming, SetAttributes},
+    tree::{ROOT, Special},
+    view::{Renaming, SetAttributes, What as Is},
 };
 
 fn denied(rule: &str) -> Verdict {
@@ -345,16 +346,34 @@ fn directories_are_made_on_the_way_to_where_writing_is_allowed_and_nothing_else_
 }
 
 #[test]
-fn special_files_never_exist() {
-    let bench = Bench::new();
-    let layer = bench.layer(&[]);
+fn devices_never_exist_and_pipes_and_sockets_end_with_the_session() {
+    let mut bench = Bench::new();
+    bench.deny = vec!["shut/**"];
+    let layer = bench.layer(&[("below", What::File(b"1")), ("shut", What::Directory)]);
     let view = bench.view(&[&layer]);
-    assert_eq!(view.refuse_special(ANYONE, ROOT, b"pipe"), Errno::EPERM);
-    let rule = denied("only files, directories and symbolic links exist in a view");
-    assert_eq!(
-        bench.log.take(),
-        [(Op::Mknod, "/mnt/show/pipe".to_owned(), rule)]
-    );
+    for device in [Special::CharDevice(259), Special::BlockDevice(2049)] {
+        let refused = view.make_special(ANYONE, ROOT, b"device", 0o600, device);
+        assert_eq!(refused, Err(Errno::EPERM));
+        let rule = denied("no device nodes exist in a view");
+        assert_eq!(
+            bench.log.take(),
+            [(Op::Mknod, "/mnt/show/device".to_owned(), rule)]
+        );
+    }
+    let shut = ino(&view, "shut");
+    let refused = view.make_special(ANYONE, shut, b"pipe", 0o600, Special::Pipe);
+    assert_eq!(refused, Err(Errno::EACCES));
+    view.unlink(ANYONE, ROOT, b"below").unwrap();
+    for (name, special) in [("below", Special::Pipe), ("socket", Special::Socket)] {
+        let made = view.make_special(ANYONE, ROOT, name.as_bytes(), 0o640, special);
+        let made = made.unwrap();
+        assert_eq!(made.what, Is::Special(special));
+        assert_eq!(view.open(ANYONE, made.ino, BOTH).err(), Some(Errno::ENXIO));
+    }
+    let result = bench.commit(&view);
+    let paths: Vec<&[u8]> = result.iter().map(|entry| &entry.path[..]).collect();
+    assert_eq!(paths, [&b""[..], b"below"]);
+    assert!(result[1].kind == EntryKind::Whiteout);
 }
 
 #[test]
@@ -362,10 +381,7 @@ fn a_stranger_is_refused_and_seen() {
     let bench = Bench::new();
     let layer = bench.layer(&[("a", What::File(b"1"))]);
     let view = bench.view(&[&layer]);
-    assert_eq!(
-        view.refuse_stranger(Caller { pid: 0 }, ino(&view, "a")),
-        Errno::EACCES
-    );
+    assert_eq!(view.refuse_stranger(ANYONE, ino(&view, "a")), Errno::EACCES);
     let rule = denied("only the session's own user may use a view");
     assert_eq!(
         bench.log.take(),
@@ -408,7 +424,8 @@ fn without_a_log_nothing_is_answered_and_the_attempt_is_spoiled() {
             view.rename(ANYONE, (ROOT, b"a"), (ROOT, b"b"), Renaming::Replace)
         }),
         ("special", |view| {
-            Err(view.refuse_special(ANYONE, ROOT, b"p"))
+            let made = view.make_special(ANYONE, ROOT, b"p", 0o644, Special::Pipe);
+            made.map(drop)
         }),
     ];
     for (what, act) in acts {

@@ -1,0 +1,227 @@
+//! From what a run of a program did below its central paths to a policy that allows it, for a person to read and to tighten.
+//!
+//! What was seen is a job's word: names are taken only as far as they can be written as globs, and programs only as plain words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    amount::{show_bytes, show_seconds},
+    glob::Glob,
+    id::PolicyName,
+};
+
+/// The most rules of a kind. More than this are joined, directory by directory, from the deepest.
+const RULES_MAX: usize = 48;
+
+/// The most programs that a reason names.
+const PROGRAMS_MAX: usize = 4;
+
+/// Something that was done below a central path.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The path relative to its central path; empty for the central path itself.
+    pub path: &'a str,
+    /// True if it was changed, made or taken away; false if it was read, listed or looked for.
+    pub wrote: bool,
+    /// The program, as it calls itself.
+    pub program: &'a str,
+}
+
+/// A rule in the making.
+#[derive(Debug, Clone, Default)]
+struct Rule {
+    times: u64,
+    programs: BTreeSet<String>,
+}
+
+/// What was seen of one run, so far.
+#[derive(Debug, Clone, Default)]
+pub struct Lesson {
+    read: BTreeMap<String, Rule>,
+    write: BTreeMap<String, Rule>,
+}
+
+impl Lesson {
+    /// Takes note of one act. A file stands for all of its directory: the next frame has another name.
+    pub fn see(&mut self, seen: Seen<'_>) {
+        let rules = if seen.wrote {
+            &mut self.write
+        } else {
+            &mut self.read
+        };
+        let rule = rules.entry(glob_of(seen.path)).or_default();
+        rule.times += 1;
+        let plain = |c: &char| c.is_ascii_alphanumeric() || "._+-".contains(*c);
+        let program: String = seen.program.chars().filter(plain).take(32).collect();
+        if !program.is_empty() && rule.programs.len() <= PROGRAMS_MAX {
+            rule.programs.insert(program);
+        }
+        while rules.len() > RULES_MAX {
+            join_deepest(rules);
+        }
+    }
+
+    /// The policy: what `base` allows of the system, and of the central paths only what was seen. `seconds` is how long it took, `bytes` how
+    /// much it wrote.
+    pub fn policy(&self, name: &PolicyName, base: &PolicyName, seconds: u64, bytes: u64) -> String {
+        let wall = show_seconds(seconds.saturating_mul(4).clamp(60, 60 * 86_400));
+        let quota = show_bytes(bytes.saturating_mul(4).max(64 << 20).next_power_of_two());
+        let mut text = format!(
+            "# Learned from one run. Read it, tighten it, and compare: safelight policy diff {base} THIS_FILE\n\n\
+             schema = 1\nname = \"{name}\"\nsummary = \"What one run was seen to need, on top of {base}\"\nextends = [\"{base}\"]\n\n\
+             [limits]\n# four times what it took\nwall = \"{wall}\"\n# four times what it wrote\nquota = \"{quota}\"\n\n\
+             [central]\n# what {base} allows below a central path does not hold here\ninherit = false\n"
+        );
+        for (list, rules) in [("read", &self.read), ("write", &self.write)] {
+            for (glob, rule) in rules {
+                let glob = toml::Value::String(glob.clone());
+                let by = match rule.programs.len() {
+                    0 => String::new(),
+                    n if n > PROGRAMS_MAX => " by many programs".to_owned(),
+                    _ => {
+                        let programs: Vec<&str> =
+                            rule.programs.iter().map(String::as_str).collect();
+                        format!(" by {}", programs.join(", "))
+                    }
+                };
+                let times = match rule.times {
+                    1 => "once".to_owned(),
+                    times => format!("{times} times"),
+                };
+                text.push_str(&format!(
+                    "\n[[central.{list}]]\nglob = {glob}\nreason = \"seen {times}{by}\"\n"
+                ));
+            }
+        }
+        text
+    }
+}
+
+/// The glob for a path's directory and all below it; for what cannot be written as one, that of the next directory above that can.
+fn glob_of(path: &str) -> String {
+    let mut directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    loop {
+        let plain = !directory.contains(['*', '?', '[', ']', '{', '}', '\\', '!'])
+            && !directory.chars().any(char::is_control);
+        let glob = match directory {
+            "" => "**".to_owned(),
+            directory => format!("{directory}/**"),
+        };
+        if directory.is_empty() || (plain && Glob::new(&glob).is_ok()) {
+            return glob;
+        }
+        directory = directory.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+}
+
+/// Joins the deepest rule with the directory above it.
+fn join_deepest(rules: &mut BTreeMap<String, Rule>) {
+    let depth = |glob: &&String| glob.matches('/').count();
+    let Some(deepest) = rules.keys().max_by_key(depth).cloned() else {
+        return;
+    };
+    let Some(rule) = rules.remove(&deepest) else {
+        return;
+    };
+    // `a/b/**` becomes `a/**`.
+    let above = glob_of(deepest.trim_end_matches("/**"));
+    let into = rules.entry(above).or_default();
+    into.times += rule.times;
+    into.programs.extend(rule.programs);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Catalogue,
+        explain::{Query, Verdict},
+    };
+
+    fn seen(path: &str, wrote: bool) -> Seen<'_> {
+        Seen {
+            path,
+            wrote,
+            program: "povray",
+        }
+    }
+
+    fn learned(acts: &[(&str, bool)]) -> crate::Policy {
+        let mut lesson = Lesson::default();
+        for (path, wrote) in acts {
+            lesson.see(seen(path, *wrote));
+        }
+        let [name, base] = ["learned", "generic"].map(|name| PolicyName::new(name).unwrap());
+        let text = lesson.policy(&name, &base, 10, 1 << 20);
+        let mut catalogue = Catalogue::shipped().unwrap();
+        catalogue
+            .add(&text, "learned.toml")
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+        catalogue.resolve(&name).unwrap()
+    }
+
+    #[test]
+    fn what_was_seen_is_allowed_and_its_neighbours_and_nothing_else() {
+        let policy = learned(&[
+            ("scene/a.pov", false),
+            ("textures/wood/oak.png", false),
+            ("out/0001.png", true),
+        ]);
+        for (path, verdict) in [
+            ("scene/a.pov", Verdict::Read),
+            ("scene/b.pov", Verdict::Read),
+            ("textures/wood/oak.png", Verdict::Read),
+            ("textures/stone.png", Verdict::Denied),
+            ("out/0002.png", Verdict::Write),
+            ("secret/plan.txt", Verdict::Denied),
+        ] {
+            assert_eq!(
+                policy.explain(Query::Path(path)).unwrap().verdict,
+                verdict,
+                "{path}"
+            );
+        }
+        assert_eq!(policy.limits().wall, 60);
+        assert_eq!(policy.limits().quota, 64 << 20);
+    }
+
+    #[test]
+    fn names_that_are_no_globs_and_programs_that_are_no_words_break_nothing() {
+        let mut lesson = Lesson::default();
+        for path in [
+            "a/*/b",
+            "a/[x]/b",
+            "a/\"\n[central]\ninherit = true\n/b",
+            "\u{1b}]0;/x",
+            "a/{b,c}/d",
+            "../up/x",
+            "a//b",
+            "**/x",
+        ] {
+            lesson.see(Seen {
+                path,
+                wrote: false,
+                program: "sh\"\n[[root]]",
+            });
+        }
+        let [name, base] = ["learned", "generic"].map(|name| PolicyName::new(name).unwrap());
+        let text = lesson.policy(&name, &base, 1, 0);
+        Catalogue::shipped()
+            .unwrap()
+            .add(&text, "x")
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert!(text.contains("by shroot"), "{text}");
+    }
+
+    #[test]
+    fn many_directories_are_joined() {
+        let mut lesson = Lesson::default();
+        for number in 0..10_000 {
+            let path = format!("deep/{}/{number}/x", number % 7);
+            lesson.see(seen(&path, false));
+        }
+        assert!(lesson.read.len() <= RULES_MAX);
+        let times: u64 = lesson.read.values().map(|rule| rule.times).sum();
+        assert_eq!(times, 10_000, "nothing is forgotten");
+    }
+}

@@ -1,0 +1,132 @@
+//! `safelight bench`: the project's own benchmarks, side by side with what people use instead.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    bench::{dispatch, vfs},
+    failure::{Failure, Kind},
+};
+
+/// Measure Safelight against others on this machine
+///
+/// Contenders take turns in one run; what counts is the ratio of medians. A contender that is not installed is named as absent. A
+/// missed goal is a result, not an error.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// The view of a session against the plain disk, gocryptfs and securefs
+    ///
+    /// Works in a new directory below DIR, which is gone afterwards. Cold reads empty the page cache of the whole machine, which only
+    /// root can do.
+    Vfs(VfsArgs),
+    /// The queue: leases booked durably, and how their cost grows with slots and jobs
+    ///
+    /// The ledger is a real one in a new directory below DIR, every lease on the disk before it is answered; only the slots are made up.
+    Dispatch(DispatchArgs),
+}
+
+/// Arguments of `bench dispatch`.
+#[derive(Debug, Args)]
+pub(crate) struct DispatchArgs {
+    /// Where to work: the disk below it is what every lease waits for
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Only these rows
+    #[arg(long, value_name = "ROW", value_parser = clap::builder::PossibleValuesParser::new(dispatch::names()))]
+    only: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `bench vfs`.
+#[derive(Debug, Args)]
+pub(crate) struct VfsArgs {
+    /// Where to work: the block device below it is what is measured
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Bytes of the large file (K, M and G are powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    size: u64,
+    /// Files of the tree of small files
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    files: usize,
+    /// Rounds; in each, every contender has its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Only these rows
+    #[arg(long, value_name = "ROW", value_parser = clap::builder::PossibleValuesParser::new(vfs::names()))]
+    only: Vec<String>,
+    /// Bytes that stream through while the view server's memory is watched
+    #[arg(long, value_name = "SIZE", default_value = "20G", value_parser = size)]
+    stream: u64,
+    /// Files of the manifest that is listed while the view server's memory is watched
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    entries: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures, then prints.
+pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
+    match command {
+        BenchCommand::Dispatch(arguments) => {
+            let asked = dispatch::Asked {
+                directory: arguments.dir,
+                rounds: arguments.rounds.into(),
+                only: arguments.only,
+            };
+            dispatch::run(&asked)?.print(arguments.json)
+        }
+        BenchCommand::Vfs(arguments) => {
+            if arguments.size < 1 << 20 {
+                return Err(Failure::new(Kind::User, "--size is at least 1M"));
+            }
+            let json = arguments.json;
+            let asked = vfs::Asked {
+                directory: arguments.dir,
+                size: arguments.size,
+                files: arguments.files,
+                rounds: arguments.rounds.into(),
+                only: arguments.only,
+                stream: arguments.stream,
+                entries: arguments.entries,
+            };
+            vfs::run(&asked)?.print(json)
+        }
+    }
+}
+
+/// A count of bytes, with or without `K`, `M` or `G`.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.chars().last() {
+        Some('K') => (&text[..text.len() - 1], 10),
+        Some('M') => (&text[..text.len() - 1], 20),
+        Some('G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let number = number.parse::<u64>().ok().filter(|number| *number > 0);
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "expected a size such as 1G, 64M or 1048576".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("1G"), Ok(1 << 30));
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("5"), Ok(5));
+        for text in ["", "G", "0", "-1M", "1T", "99999999999G"] {
+            assert!(size(text).is_err(), "{text:?}");
+        }
+    }
+}

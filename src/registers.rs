@@ -1,0 +1,211 @@
+//! A client's register at this site: what is noted of each of its logs, signed by the site, seen and signed by the client.
+//!
+//! A log's own chain shows that the log follows from itself; it does not show that it is the one that was written, since whoever can write
+//! the file can write another chain. So the state of every log goes into the client's register: a Merkle log of statements whose head this
+//! site signs (its *audit key*). The client's side looks at each new head, checks that it extends the one it saw last, and signs it with a
+//! key of its own (its *witness key*), which it keeps beside its identity. Who holds the site's key can sign another register, but not one
+//! that extends what the client has seen.
+
+mod check;
+mod proof;
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+};
+
+use safelight_audit::{
+    Reader, Register, Statement,
+    note::{Head, Role, Signer, Verifier},
+    tree,
+};
+use safelight_policies::id::{ClientAlias, JobId};
+use safelight_seal::random::{Random, SystemRandom};
+
+pub(crate) use self::{
+    check::{Checked, check, disagreements},
+    proof::{Proof, prove},
+};
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs, process,
+    run::site_key,
+    state::{LogOf, State},
+};
+
+/// The name under which a client signs what it saw.
+const WITNESS: &str = "safelight-client";
+
+/// Where a client's register is.
+pub(crate) fn directory(state: &State, client: &ClientAlias) -> PathBuf {
+    let audit = state.root().join("audit").join(client.as_str());
+    audit.join("register")
+}
+
+/// The key that signs this site's registers, made at first use.
+pub(crate) fn site_signer(state: &State) -> Result<Signer, Failure> {
+    let seed = site_key(state, "audit", &SystemRandom::new())?.to_bytes();
+    Signer::new("safelight-site", Role::Log, &seed).or_fail(Kind::Internal)
+}
+
+/// The key with which this client signs what it saw, made at first use.
+pub(crate) fn witness_signer(state: &State) -> Result<Signer, Failure> {
+    let path = state.root().join("client/witness.key");
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    SystemRandom::new()
+        .fill(&mut seed[..])
+        .or_fail(Kind::Internal)?;
+    jobs::make_private(&path, &seed[..])?;
+    let bytes = zeroize::Zeroizing::new(jobs::read(&path)?);
+    let damaged = || Failure::new(Kind::Config, format!("{} is damaged", path.display()));
+    let seed = <&[u8; 32]>::try_from(&bytes[..]).map_err(|_| damaged())?;
+    Signer::new(WITNESS, Role::Witness, seed).or_fail(Kind::Internal)
+}
+
+/// What a register is called in its notes.
+fn origin(site: &Verifier, client: &ClientAlias) -> String {
+    let key = data_encoding::HEXLOWER.encode(&site.key[..8]);
+    format!("safelight/{key}/{client}")
+}
+
+/// The state of one of a job's logs on this host; `None` if it has not begun.
+pub(crate) fn statement(
+    state: &State,
+    client: &ClientAlias,
+    job: JobId,
+    which: LogOf,
+) -> Result<Option<Statement>, Failure> {
+    let path = state.audit_log(client, job, which)?;
+    match File::open(&path) {
+        Ok(file) if file.metadata().is_ok_and(|file| file.len() > 0) => {
+            state_of(job, which.id(job), file).map(Some)
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::new(
+            Kind::Environment,
+            format!("cannot read {}: {error}", path.display()),
+        )),
+    }
+}
+
+/// The state of a log, from its bytes.
+pub(crate) fn state_of(
+    job: JobId,
+    log: [u8; 16],
+    bytes: impl std::io::Read,
+) -> Result<Statement, Failure> {
+    let mut reader = Reader::open(bytes).or_fail(Kind::Denied)?.with_tree();
+    for record in &mut reader {
+        record.or_fail(Kind::Denied)?;
+    }
+    let (at, root) = (reader.checkpoint(), reader.root());
+    let root = root.ok_or_else(|| Failure::new(Kind::Internal, "a log's tree was not kept"))?;
+    Ok(Statement {
+        job,
+        log,
+        records: at.records,
+        root,
+        chain: at.chain,
+    })
+}
+
+/// Puts statements into a client's register, and signs it.
+pub(crate) fn register(
+    state: &State,
+    client: &ClientAlias,
+    statements: &[Statement],
+) -> Result<(), Failure> {
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let signer = site_signer(state)?;
+    let entries: Vec<_> = statements.iter().map(|it| it.text().into_bytes()).collect();
+    let origin = origin(&signer.verifier(), client);
+    Register::append_signed(&directory(state, client), &origin, &entries, &signer)
+        .or_fail(Kind::Environment)
+        .map(drop)
+}
+
+/// Puts the state of a log of this host into its client's register, and has the client see it.
+pub(crate) fn note(
+    state: &State,
+    client: &ClientAlias,
+    job: JobId,
+    which: LogOf,
+) -> Result<(), Failure> {
+    let now = statement(state, client, job, which)?;
+    register(state, client, now.as_slice())?;
+    witness(state, client)
+}
+
+/// Where the newest head of a register is that the client saw, signed by both.
+fn seen(state: &State, client: &ClientAlias) -> PathBuf {
+    let witness = state.root().join("client/witness");
+    witness.join(format!("{client}.note"))
+}
+
+/// The newest head that the client saw; `None` if it never looked. It must be its own signature.
+pub(crate) fn last_seen(
+    state: &State,
+    client: &ClientAlias,
+) -> Result<Option<(Head, String)>, Failure> {
+    let path = seen(state, client);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let note = String::from_utf8(jobs::read(&path)?).or_fail(Kind::Denied)?;
+    let opened = witness_signer(state)?.verifier().open(&note);
+    let (head, _) = opened.ok_or_else(|| {
+        let message = format!("{} is not signed by this client", path.display());
+        Failure::new(Kind::Denied, message)
+    })?;
+    Ok(Some((head, note)))
+}
+
+/// The client looks at the register: what it saw before must be its beginning. Then it signs the new head.
+pub(crate) fn witness(state: &State, client: &ClientAlias) -> Result<(), Failure> {
+    let register = Register::open(&directory(state, client)).or_fail(Kind::Denied)?;
+    let site = site_signer(state)?.verifier();
+    let Some((new, _)) = site.open(register.note()) else {
+        return Err(rewritten(
+            client,
+            "its checkpoint is not signed by this site",
+        ));
+    };
+    if let Some((old, _)) = last_seen(state, client)? {
+        if old.size > new.size {
+            return Err(rewritten(client, "it is shorter than what this client saw"));
+        }
+        let path = match old.size {
+            0 => Vec::new(),
+            size => register.consistency(size).or_fail(Kind::Denied)?,
+        };
+        let (before, now) = ((old.size, &old.root), (new.size, &new.root));
+        if old.size > 0 && !tree::extends(before, now, &path) {
+            return Err(rewritten(
+                client,
+                "it does not begin with what this client saw",
+            ));
+        }
+        if old == new {
+            return Ok(());
+        }
+    }
+    let line = witness_signer(state)?.line(&new.text(), process::now_seconds());
+    let path = seen(state, client);
+    let made = path.parent().map(|directory| {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+    });
+    made.unwrap_or(Ok(())).or_fail(Kind::Environment)?;
+    jobs::write_private(&path, format!("{}{line}", register.note()).as_bytes())
+}
+
+fn rewritten(client: &ClientAlias, how: &str) -> Failure {
+    let message = format!("the register of {client} was changed: {how}");
+    Failure::new(Kind::Denied, message).hint("safelight audit verify all")
+}

@@ -1,0 +1,62 @@
+//! `safelight bench`: the shape of what it prints. What the figures are is nobody's test.
+
+use crate::harness::{Host, end, requires};
+
+/// A tiny run of every kind of load. Peers that are not installed are named, and whoever is there has its samples.
+#[test]
+fn a_bench_prints_samples_medians_ratios_and_who_is_absent() {
+    if !requires(&["root", "fuse"]) {
+        return;
+    }
+    let host = Host::new();
+    let place = host.dir("bench");
+    let mut bench = host.safelight();
+    bench.args([
+        "bench", "vfs", "--json", "--rounds", "2", "--size", "2M", "--files", "20",
+    ]);
+    bench.args(["--stream", "2M", "--entries", "10", "--dir"]);
+    let ended = end(bench.arg(&place)).ok();
+    let said: serde_json::Value = serde_json::from_str(&ended.out).expect("one line of JSON");
+    assert_eq!(said["bench"], "vfs");
+    for fact in ["kernel", "cores", "storage", "at"] {
+        assert!(!said["host"][fact].is_null(), "{fact} in {said}");
+    }
+    let rows = said["rows"].as_array().expect("rows");
+    for name in [
+        "write",
+        "read-cold",
+        "read-warm",
+        "random-write",
+        "unpack",
+        "delete",
+        "seal",
+        "memory-list",
+    ] {
+        assert!(
+            rows.iter().any(|row| row["name"] == name),
+            "{name} in {said}"
+        );
+    }
+    for row in rows {
+        let alone = row["name"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("memory"));
+        let samples = row["samples"]["safelight"].as_array().expect("samples");
+        assert_eq!(samples.len(), if alone { 1 } else { 2 }, "{row}");
+        assert!(samples.iter().all(|one| one.as_f64() > Some(0.0)), "{row}");
+        assert!(row["median"]["safelight"].as_f64() > Some(0.0), "{row}");
+    }
+    let write = rows
+        .iter()
+        .find(|row| row["name"] == "write")
+        .expect("write");
+    assert!(write["ratio"]["disk"].as_f64() > Some(0.0), "{write}");
+    for peer in ["gocryptfs", "securefs"] {
+        let there = write["samples"][peer].is_array();
+        let absent = write["absent"][peer] == "not installed";
+        assert!(there != absent, "{peer} is measured or absent: {write}");
+        assert_eq!(said["versions"][peer] == "not installed", absent, "{said}");
+    }
+    // Nothing is left of it: no mount, no process, no file.
+    assert_eq!(std::fs::read_dir(&place).expect("place").count(), 0);
+}

@@ -1,0 +1,93 @@
+//! The table of escapes in `docs/threats.md`.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// Where an act is tried: a column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Session,
+    Namespaces,
+    Landlock,
+    Seccomp,
+    User,
+    Capabilities,
+}
+
+impl Place {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Session,
+        Self::Namespaces,
+        Self::Landlock,
+        Self::Seccomp,
+        Self::User,
+        Self::Capabilities,
+    ];
+}
+
+/// What came of each attempt.
+pub(crate) type Said = BTreeMap<String, String>;
+
+/// The cell of an act that this wall alone does not refuse.
+pub(crate) const THROUGH: &str = "–";
+
+/// Rows of the escapes by name, each with its cells.
+pub(crate) fn rows() -> BTreeMap<String, Vec<String>> {
+    let rows = section("## Escapes");
+    for (name, cells) in &rows {
+        assert_eq!(cells.len(), Place::ALL.len(), "{name}");
+    }
+    rows
+}
+
+/// What a job leaves, by name, and what is there of it at home.
+pub(crate) fn results() -> BTreeMap<String, String> {
+    let only = |(name, mut cells): (String, Vec<String>)| (name, cells.remove(0));
+    section("## Results").into_iter().map(only).collect()
+}
+
+fn section(heading: &str) -> BTreeMap<String, Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/threats.md");
+    let text = fs::read_to_string(path).expect("docs/threats.md");
+    let (_, section) = text.split_once(heading).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut rows = BTreeMap::new();
+    for line in section.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let name = cells.next().unwrap_or_default().trim_matches('`');
+        let cells: Vec<String> = cells.map(str::to_owned).collect();
+        assert!(
+            rows.insert(name.to_owned(), cells).is_none(),
+            "{name} twice"
+        );
+    }
+    rows
+}
+
+/// Compares a column with what came of the attempts there. `SAFELIGHT_ESCAPES` names a directory into which the answers are written.
+#[track_caller]
+pub(crate) fn compare(place: Place, said: &Said) {
+    if let Ok(directory) = std::env::var("SAFELIGHT_ESCAPES") {
+        let test = std::thread::current()
+            .name()
+            .unwrap_or("test")
+            .replace(':', "_");
+        fs::write(
+            Path::new(&directory).join(format!("{place:?}-{test}.json")),
+            serde_json::to_string(said).expect("JSON"),
+        )
+        .expect("answers");
+    }
+    let mut wrong = Vec::new();
+    for (name, cells) in rows() {
+        let cell = &cells[place as usize];
+        let found = match said.get(&name).map(String::as_str) {
+            Some("done") => THROUGH,
+            Some(found) => found,
+            None => "not tried",
+        };
+        if cell.trim_matches('`') != found {
+            wrong.push(format!("{name}: {found}, the table says {cell}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{place:?}:\n{}", wrong.join("\n"));
+}
