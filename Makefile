@@ -6,10 +6,14 @@ SHELL := /bin/bash
 
 PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 python3-venv util-linux iproute2
 # What must not be skipped where we install everything ourselves.
-export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python-packages
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx
 # What the independent reader of our format needs; in an environment of its own, since Debian has no blake3.
 PYTHON := $${CARGO_TARGET_DIR:-target}/python
 PYTHON_PACKAGES := cryptography==50.0.2 blake3==1.0.11
+
+# Suites for file systems that are crates: built once, beside what is built of ours.
+TOOLS := $${CARGO_TARGET_DIR:-target}/tools
+SUITES := pjdfstest@0.2.2 fsx@0.3.2
 
 # Installs what is missing, as root; as somebody else it says what to ask for.
 setup:
@@ -23,6 +27,7 @@ setup:
 	@[ -x "$(PYTHON)/bin/python3" ] && "$(PYTHON)/bin/python3" -c 'import cryptography, blake3' 2>/dev/null || { \
 	  python3 -m venv "$(PYTHON)"; "$(PYTHON)/bin/pip" install -q $(PYTHON_PACKAGES); }
 	@command -v cargo >/dev/null || { echo "please install a Rust toolchain: see rust-toolchain.toml for the version"; exit 1; }
+	@for suite in $(SUITES); do [ -x "$(TOOLS)/bin/$${suite%@*}" ] || cargo install -q --locked --root "$(TOOLS)" "$$suite"; done
 
 build: setup
 	cargo build --release
@@ -55,6 +60,7 @@ BENCH_PACKAGES := gocryptfs securefs
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: build
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench launch
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
 
 clean:

@@ -4,8 +4,10 @@
 //! round to round, so that whatever else the machine does hits all of them. What counts is the ratio of medians. A contender that is not
 //! there is named with the reason, and a goal that could not be measured is never shown as met.
 
+pub(crate) mod audit;
 pub(crate) mod dispatch;
 mod host;
+pub(crate) mod launch;
 mod report;
 mod row;
 pub(crate) mod vfs;

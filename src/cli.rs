@@ -57,11 +57,20 @@ enum Command {
     /// Make and show this client's keys
     #[command(subcommand)]
     Key(commands::key::KeyCommand),
+    /// Pack a job for somebody who may read it; check, open and compare such bundles
+    #[command(subcommand)]
+    Bundle(commands::bundle::BundleCommand),
+    /// Remove sealed objects that nothing refers to
+    #[command(subcommand)]
+    Area(commands::area::AreaCommand),
     /// Make, connect and serve a site
     #[command(subcommand)]
     Site(commands::site::SiteCommand),
     /// Serve a site: short for `site serve`
     Serve(commands::site::ServeArgs),
+    /// See to the hot folders between this site and others
+    #[command(subcommand)]
+    Hotfolder(commands::hotfolder::HotfolderCommand),
     /// Be a render server of a site, and see to a site's render servers
     #[command(subcommand)]
     Node(commands::node::NodeCommand),
@@ -109,10 +118,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Audit(command) => done(commands::audit::run(command)),
         Command::View(command) => commands::view::run(command),
         Command::Job(command) => done(commands::job::run(command)),
+        Command::Bundle(command) => done(commands::bundle::run(command)),
+        Command::Area(command) => done(commands::area::run(command)),
         Command::Key(command) => done(commands::key::run(command)),
         Command::Node(command) => commands::node::run(command),
         Command::Site(command) => commands::site::run(command),
         Command::Serve(arguments) => done(commands::site::serve(&arguments)),
+        Command::Hotfolder(command) => done(commands::hotfolder::run(command)),
         Command::Queue(command) => done(commands::queue::run(command)),
         Command::Slot(command) => done(commands::slot::run(command)),
         Command::Bench(command) => done(commands::bench::run(command)),

@@ -6,10 +6,12 @@
 mod addressing;
 mod bundle;
 pub(crate) mod delivery;
+mod earlier;
 mod notify;
 mod packing;
 pub(crate) mod process;
 mod protocol;
+pub(crate) mod rotation;
 mod sealing;
 mod serve;
 pub(crate) mod submit;

@@ -7,6 +7,7 @@
 //! that extends what the client has seen.
 
 mod check;
+mod mirror;
 mod proof;
 
 use std::{
@@ -25,6 +26,7 @@ use safelight_seal::random::{Random, SystemRandom};
 
 pub(crate) use self::{
     check::{Checked, check, disagreements},
+    mirror::take,
     proof::{Proof, prove},
 };
 use crate::{
@@ -33,6 +35,9 @@ use crate::{
     run::site_key,
     state::{LogOf, State},
 };
+
+/// The name under which a site signs.
+const SITE: &str = "safelight-site";
 
 /// The name under which a client signs what it saw.
 const WITNESS: &str = "safelight-client";
@@ -46,7 +51,7 @@ pub(crate) fn directory(state: &State, client: &ClientAlias) -> PathBuf {
 /// The key that signs this site's registers, made at first use.
 pub(crate) fn site_signer(state: &State) -> Result<Signer, Failure> {
     let seed = site_key(state, "audit", &SystemRandom::new())?.to_bytes();
-    Signer::new("safelight-site", Role::Log, &seed).or_fail(Kind::Internal)
+    Signer::new(SITE, Role::Log, &seed).or_fail(Kind::Internal)
 }
 
 /// The key with which this client signs what it saw, made at first use.
@@ -111,6 +116,12 @@ pub(crate) fn state_of(
     })
 }
 
+/// The same, whichever of the job's logs it is by its header.
+pub(crate) fn state_of_any(job: JobId, bytes: &[u8]) -> Result<Statement, Failure> {
+    let log = Reader::open(bytes).or_fail(Kind::Denied)?.header().log;
+    state_of(job, log, bytes)
+}
+
 /// Puts statements into a client's register, and signs it.
 pub(crate) fn register(
     state: &State,
@@ -140,72 +151,154 @@ pub(crate) fn note(
     witness(state, client)
 }
 
-/// Where the newest head of a register is that the client saw, signed by both.
-fn seen(state: &State, client: &ClientAlias) -> PathBuf {
+/// A register that this client knows: its own site's, or its copy of another's.
+pub(crate) struct Known {
+    /// Whose it is, in words.
+    name: String,
+    directory: PathBuf,
+    /// Where the newest head is that the client saw, signed by both.
+    seen: PathBuf,
+    site: Verifier,
+}
+
+/// The registers of a client that are here.
+pub(crate) fn known(state: &State, client: &ClientAlias) -> Result<Vec<Known>, Failure> {
     let witness = state.root().join("client/witness");
-    witness.join(format!("{client}.note"))
-}
-
-/// The newest head that the client saw; `None` if it never looked. It must be its own signature.
-pub(crate) fn last_seen(
-    state: &State,
-    client: &ClientAlias,
-) -> Result<Option<(Head, String)>, Failure> {
-    let path = seen(state, client);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let note = String::from_utf8(jobs::read(&path)?).or_fail(Kind::Denied)?;
-    let opened = witness_signer(state)?.verifier().open(&note);
-    let (head, _) = opened.ok_or_else(|| {
-        let message = format!("{} is not signed by this client", path.display());
-        Failure::new(Kind::Denied, message)
-    })?;
-    Ok(Some((head, note)))
-}
-
-/// The client looks at the register: what it saw before must be its beginning. Then it signs the new head.
-pub(crate) fn witness(state: &State, client: &ClientAlias) -> Result<(), Failure> {
-    let register = Register::open(&directory(state, client)).or_fail(Kind::Denied)?;
-    let site = site_signer(state)?.verifier();
-    let Some((new, _)) = site.open(register.note()) else {
-        return Err(rewritten(
-            client,
-            "its checkpoint is not signed by this site",
-        ));
+    let mut all = vec![Known {
+        name: "the register".to_owned(),
+        directory: directory(state, client),
+        seen: witness.join(format!("{client}.note")),
+        site: site_signer(state)?.verifier(),
+    }];
+    let Ok(sites) = fs::read_dir(mirror::place(state, client)) else {
+        return Ok(all);
     };
-    if let Some((old, _)) = last_seen(state, client)? {
-        if old.size > new.size {
-            return Err(rewritten(client, "it is shorter than what this client saw"));
+    for entry in sites {
+        let entry = entry.or_fail(Kind::Environment)?;
+        let site = entry.file_name().to_string_lossy().into_owned();
+        all.push(Known {
+            name: format!("{site}'s register"),
+            seen: witness.join(format!("{client}.{site}.note")),
+            site: mirror::key(&entry.path())?,
+            directory: entry.path(),
+        });
+    }
+    Ok(all)
+}
+
+impl Known {
+    /// Whose it is, in words.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The site's key, as others take it.
+    pub(crate) fn key(&self) -> String {
+        self.site.text()
+    }
+
+    /// The newest head that the client saw; `None` if it never looked. It must be its own signature.
+    pub(crate) fn last_seen(&self, state: &State) -> Result<Option<(Head, String)>, Failure> {
+        if !self.seen.exists() {
+            return Ok(None);
         }
-        let path = match old.size {
-            0 => Vec::new(),
-            size => register.consistency(size).or_fail(Kind::Denied)?,
-        };
-        let (before, now) = ((old.size, &old.root), (new.size, &new.root));
-        if old.size > 0 && !tree::extends(before, now, &path) {
-            return Err(rewritten(
-                client,
-                "it does not begin with what this client saw",
-            ));
-        }
-        if old == new {
+        let note = String::from_utf8(jobs::read(&self.seen)?).or_fail(Kind::Denied)?;
+        let opened = witness_signer(state)?.verifier().open(&note);
+        let (head, _) = opened.ok_or_else(|| {
+            let message = format!("{} is not signed by this client", self.seen.display());
+            Failure::new(Kind::Denied, message)
+        })?;
+        Ok(Some((head, note)))
+    }
+
+    /// The client looks at the register: what it saw before must be its beginning. Then it signs the new head.
+    fn witness(&self, state: &State) -> Result<(), Failure> {
+        let register = Register::open(&self.directory).or_fail(Kind::Denied)?;
+        if register.size() == 0 && !self.seen.exists() {
             return Ok(());
         }
+        let Some((new, _)) = self.site.open(register.note()) else {
+            return Err(self.rewritten("its checkpoint is not signed by its site"));
+        };
+        if let Some((old, _)) = self.last_seen(state)? {
+            if old == new {
+                return Ok(());
+            }
+            if old.size > new.size {
+                return Err(self.rewritten("it is shorter than what this client saw"));
+            }
+            let path = register
+                .consistency(old.size.max(1))
+                .or_fail(Kind::Denied)?;
+            let (before, now) = ((old.size, &old.root), (new.size, &new.root));
+            if !tree::extends(before, now, &path) {
+                return Err(self.rewritten("it does not begin with what this client saw"));
+            }
+        }
+        let line = witness_signer(state)?.line(&new.text(), process::now_seconds());
+        if let Some(directory) = self.seen.parent() {
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(directory);
+            made.or_fail(Kind::Environment)?;
+        }
+        jobs::write_private(&self.seen, format!("{}{line}", register.note()).as_bytes())
     }
-    let line = witness_signer(state)?.line(&new.text(), process::now_seconds());
-    let path = seen(state, client);
-    let made = path.parent().map(|directory| {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-    });
-    made.unwrap_or(Ok(())).or_fail(Kind::Environment)?;
-    jobs::write_private(&path, format!("{}{line}", register.note()).as_bytes())
+
+    fn rewritten(&self, how: &str) -> Failure {
+        let message = format!("{} was changed: {how}", self.name);
+        Failure::new(Kind::Denied, message).hint("safelight audit verify")
+    }
 }
 
-fn rewritten(client: &ClientAlias, how: &str) -> Failure {
-    let message = format!("the register of {client} was changed: {how}");
-    Failure::new(Kind::Denied, message).hint("safelight audit verify all")
+/// The client looks at each of its registers.
+pub(crate) fn witness(state: &State, client: &ClientAlias) -> Result<(), Failure> {
+    let mut first = Ok(());
+    for register in known(state, client)? {
+        first = first.and(register.witness(state));
+    }
+    first
+}
+
+/// What a client's site does not have yet of its register here: from which entry on, the entries, and the head after them.
+pub(crate) fn news(
+    state: &State,
+    client: &ClientAlias,
+    sent: u64,
+    most: u64,
+) -> Result<Option<(Vec<Vec<u8>>, String, [u8; 32])>, Failure> {
+    let register = Register::open(&directory(state, client)).or_fail(Kind::Environment)?;
+    if register.size() <= sent {
+        return Ok(None);
+    }
+    let to = register.size().min(sent.saturating_add(most));
+    let entries = register.entries(sent, to).or_fail(Kind::Environment)?;
+    let signer = site_signer(state)?;
+    let head = register.head_at(to).or_fail(Kind::Environment)?;
+    let head = head.ok_or_else(|| Failure::new(Kind::Internal, "a register lost its head"))?;
+    let note = signer.sign(&head, 0);
+    Ok(Some((entries, note, signer.verifier().key)))
+}
+
+/// Verifies a proof against the keys of the sites that this host knows.
+pub(crate) fn verify(state: &State, proof: &Proof) -> Result<safelight_audit::Statement, Failure> {
+    let mut keys = vec![site_signer(state)?.verifier()];
+    let clients = fs::read_dir(state.root().join("audit")).or_fail(Kind::Environment)?;
+    for client in clients.filter_map(Result::ok) {
+        let Ok(sites) = fs::read_dir(client.path().join("sites")) else {
+            continue;
+        };
+        for site in sites.filter_map(Result::ok) {
+            keys.push(mirror::key(&site.path())?);
+        }
+    }
+    let named = keys.iter().find(|key| key.text() == proof.site_key);
+    let unknown = || {
+        Failure::new(
+            Kind::Denied,
+            "the proof is signed by a site that is not known here",
+        )
+    };
+    proof.verify(named.ok_or_else(unknown)?)
 }

@@ -9,10 +9,12 @@ mod chores;
 mod config;
 mod desk;
 mod errand;
+mod folders;
 mod home;
 mod init;
 mod link;
 mod render;
+mod restored;
 mod serve;
 mod status;
 mod teller;
@@ -23,7 +25,9 @@ mod window;
 pub(crate) use self::{
     card::{Card, Peer, Role},
     config::Config,
+    folders::{Folder, Folders, Refused},
     init::{enroll, enroll_node, init, revoke, revoke_node},
+    restored::restored,
     serve::serve,
     status::Status,
 };

@@ -33,6 +33,8 @@ mod carrier;
 mod client;
 #[path = "e2e/commands.rs"]
 mod commands;
+#[path = "e2e/complete.rs"]
+mod complete;
 #[path = "e2e/darkness.rs"]
 mod darkness;
 #[path = "e2e/farm_darkness.rs"]
@@ -43,14 +45,24 @@ mod faults;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/hotfolders.rs"]
+mod hotfolders;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/keys.rs"]
+mod keys;
 #[path = "e2e/kills.rs"]
 mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
 #[path = "e2e/node.rs"]
 mod node;
+#[path = "e2e/policies.rs"]
+mod policies;
+#[path = "e2e/posix.rs"]
+mod posix;
+#[path = "e2e/programs.rs"]
+mod programs;
 #[path = "e2e/readme.rs"]
 mod readme;
 #[path = "e2e/refused.rs"]

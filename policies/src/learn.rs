@@ -44,6 +44,10 @@ pub struct Lesson {
 impl Lesson {
     /// Takes note of one act. A file stands for all of its directory: the next frame has another name.
     pub fn see(&mut self, seen: Seen<'_>) {
+        // The central path itself can be looked at and listed if anything below it can.
+        if seen.path.is_empty() {
+            return;
+        }
         let rules = if seen.wrote {
             &mut self.write
         } else {
@@ -97,24 +101,47 @@ impl Lesson {
     }
 }
 
-/// The glob for a path's directory and all below it; for what cannot be written as one, that of the next directory above that can.
+/// The glob for a path's directory and all below it; for what cannot be written as one, that of the next directory above that can. What lies
+/// in the central path itself is taken by its name, with any number in the place of each number: the next frame has another.
 fn glob_of(path: &str) -> String {
-    let mut directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    loop {
-        let plain = !directory.contains(['*', '?', '[', ']', '{', '}', '\\', '!'])
-            && !directory.chars().any(char::is_control);
-        let glob = match directory {
-            "" => "**".to_owned(),
-            directory => format!("{directory}/**"),
+    let plain = |text: &str| {
+        !text.contains(['*', '?', '[', ']', '{', '}', '\\', '!'])
+            && !text.chars().any(char::is_control)
+    };
+    let Some((mut directory, _)) = path.rsplit_once('/') else {
+        let glob = any_number(path);
+        return if plain(path) && Glob::new(&glob).is_ok() {
+            glob
+        } else {
+            "*".to_owned()
         };
-        if directory.is_empty() || (plain && Glob::new(&glob).is_ok()) {
+    };
+    loop {
+        let glob = format!("{directory}/**");
+        if plain(directory) && Glob::new(&glob).is_ok() {
             return glob;
         }
-        directory = directory.rsplit_once('/').map_or("", |(above, _)| above);
+        match directory.rsplit_once('/') {
+            Some((above, _)) => directory = above,
+            None => return "**".to_owned(),
+        }
     }
 }
 
-/// Joins the deepest rule with the directory above it.
+/// A name with `*` for each run of digits.
+fn any_number(name: &str) -> String {
+    let mut glob = String::new();
+    for c in name.chars() {
+        if !c.is_ascii_digit() {
+            glob.push(c);
+        } else if !glob.ends_with('*') {
+            glob.push('*');
+        }
+    }
+    glob
+}
+
+/// Joins the deepest rule with the directory above it: `a/b/**` becomes `a/**`.
 fn join_deepest(rules: &mut BTreeMap<String, Rule>) {
     let depth = |glob: &&String| glob.matches('/').count();
     let Some(deepest) = rules.keys().max_by_key(depth).cloned() else {
@@ -123,8 +150,13 @@ fn join_deepest(rules: &mut BTreeMap<String, Rule>) {
     let Some(rule) = rules.remove(&deepest) else {
         return;
     };
-    // `a/b/**` becomes `a/**`.
-    let above = glob_of(deepest.trim_end_matches("/**"));
+    let above = match deepest.strip_suffix("/**") {
+        None => "*".to_owned(),
+        Some(directory) => match directory.rsplit_once('/') {
+            Some((above, _)) => format!("{above}/**"),
+            None => "**".to_owned(),
+        },
+    };
     let into = rules.entry(above).or_default();
     into.times += rule.times;
     into.programs.extend(rule.programs);
@@ -166,6 +198,7 @@ mod tests {
             ("scene/a.pov", false),
             ("textures/wood/oak.png", false),
             ("out/0001.png", true),
+            ("still-7.png", false),
         ]);
         for (path, verdict) in [
             ("scene/a.pov", Verdict::Read),
@@ -174,6 +207,8 @@ mod tests {
             ("textures/stone.png", Verdict::Denied),
             ("out/0002.png", Verdict::Write),
             ("secret/plan.txt", Verdict::Denied),
+            ("still-12.png", Verdict::Read),
+            ("plan.txt", Verdict::Denied),
         ] {
             assert_eq!(
                 policy.explain(Query::Path(path)).unwrap().verdict,

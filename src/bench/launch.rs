@@ -67,10 +67,14 @@ pub(crate) fn run(asked: &Asked) -> Result<Report, Failure> {
     Ok(Report {
         bench: "launch",
         host: HostFacts::read(bench.directory.path()),
-        versions: [(BWRAP, version("bwrap")), ("povray", version("povray")), ("blender", version("blender"))]
-            .into_iter()
-            .map(|(who, version)| (who, version.unwrap_or_else(|| "not installed".to_owned())))
-            .collect(),
+        versions: [
+            (BWRAP, version("bwrap")),
+            ("povray", version("povray")),
+            ("blender", version("blender")),
+        ]
+        .into_iter()
+        .map(|(who, version)| (who, version.unwrap_or_else(|| "not installed".to_owned())))
+        .collect(),
         rows: rows.into_iter().filter(|row| wanted(row.name())).collect(),
     })
 }
@@ -114,7 +118,14 @@ impl Bench {
     fn inside(&self, policy: &str, command: &[&str]) -> Result<Ran, Failure> {
         let begun = Instant::now();
         let said = Command::new(&self.exe)
-            .args(["run", "--quiet", "--overwrite", "--policy", policy, "--central"])
+            .args([
+                "run",
+                "--quiet",
+                "--overwrite",
+                "--policy",
+                policy,
+                "--central",
+            ])
             .arg(format!("{}:/mnt/central", self.path("show").display()))
             .arg("--state")
             .arg(self.path("state"))
@@ -207,8 +218,22 @@ impl Bench {
         let mut row = Row::new(renderer, "s", Better::Less).goal(Goal::Times(1.0 / 1.02, &[BARE]));
         let scene = format!("+I{POVRAY_SCENE}");
         let command = match renderer {
-            "povray" => vec!["povray", &scene, "+W320", "+H240", "+A0.3", "-D", "+Oframe.png"],
-            _ => vec!["blender", "--background", "--factory-startup", "--python", "render.py"],
+            "povray" => vec![
+                "povray",
+                &scene,
+                "+W320",
+                "+H240",
+                "+A0.3",
+                "-D",
+                "+Oframe.png",
+            ],
+            _ => vec![
+                "blender",
+                "--background",
+                "--factory-startup",
+                "--python",
+                "render.py",
+            ],
         };
         let there = version_of(command[0], "--version").is_some();
         if !there || (renderer == "povray" && !Path::new(POVRAY_SCENE).exists()) {

@@ -106,6 +106,14 @@ impl ClientProcess {
         }
     }
 
+    /// Has the client look at its registers.
+    pub(crate) fn witness(&self) -> Result<(), Failure> {
+        match self.ask(&Ask::Witness)? {
+            Answer::Witnessed => Ok(()),
+            answer => Err(refused(answer)),
+        }
+    }
+
     /// Tells whom the job's author wants told that the job came to this state, `at` seconds since 1970.
     pub(crate) fn notify(
         &self,

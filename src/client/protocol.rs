@@ -31,6 +31,8 @@ pub(super) enum Ask {
         /// The session.
         session: SessionId,
     },
+    /// Look at the registers of this client, and sign what extends what you saw.
+    Witness,
     /// Tell whom the job's author wants told.
     Notify {
         /// The job.
@@ -65,6 +67,8 @@ pub(super) enum Answer {
     Delivered(DeliveredReport),
     /// Those who were to be told were, but for what failed.
     Notified(NotifiedReport),
+    /// The registers extend what was seen before.
+    Witnessed,
     /// It was not done.
     Refused {
         /// Why. Names no file and no word of the job.

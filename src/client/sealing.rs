@@ -17,7 +17,10 @@ use safelight_seal::{
 };
 use safelight_vfs::area::Area;
 
-use super::addressing::{self, Announced};
+use super::{
+    addressing::{self, Announced},
+    rotation::KeysLock,
+};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Homeward, Order},
@@ -34,6 +37,8 @@ pub(crate) struct Sealing<'a> {
     alias: ClientAlias,
     key: JobKey,
     store: Store,
+    /// The keys stay as they are until the job is sealed with them.
+    _lock: KeysLock,
 }
 
 /// What is sealed.
@@ -65,6 +70,13 @@ impl<'a> Sealing<'a> {
         secret: &'a ClientSecret,
         random: &'a dyn Random,
     ) -> Result<Self, Failure> {
+        let lock = KeysLock::shared(state)?;
+        // They were read before the lock was there.
+        let present = jobs::client_secret(state, random)?;
+        if present.kem.public() != secret.kem.public() {
+            let message = "the client's keys were rotated at this moment";
+            return Err(Failure::new(Kind::Environment, message).hint("try again"));
+        }
         let mut bytes = [0; 10];
         random.fill(&mut bytes).or_fail(Kind::Internal)?;
         let alias = jobs::alias(&secret.sign.public())?;
@@ -76,6 +88,7 @@ impl<'a> Sealing<'a> {
             key: JobKey::generate(random).or_fail(Kind::Internal)?,
             store: Store::open(state, &alias)?,
             alias,
+            _lock: lock,
         })
     }
 

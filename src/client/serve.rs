@@ -23,7 +23,7 @@ use crate::{
     failure::{Failure, Kind, OrFail},
     jobs,
     opened::OpenedJob,
-    records,
+    records, registers,
     site::{Peer, Role},
     state::State,
 };
@@ -84,6 +84,10 @@ impl Client {
                 Ok(Answer::Readdressed { envelope, list })
             }
             Ask::Deliver { job, session } => self.deliver(job, session).map(Answer::Delivered),
+            Ask::Witness => {
+                let alias = jobs::alias(&self.secret.sign.public())?;
+                registers::witness(&self.state, &alias).map(|()| Answer::Witnessed)
+            }
             Ask::Notify { job, state, at } => {
                 notify::tell(&self.state, job, &state, at).map(Answer::Notified)
             }

@@ -26,7 +26,7 @@ use safelight_scheduler::{Terms, Wanted};
 use safelight_seal::{key_file::ClientSecret, manifest::Tree, random::SystemRandom};
 use safelight_vfs::pack::{NotChosen, Progress, Selection, pack_selection};
 
-use super::{Goods, Packing, Sealing, bundle::Bundle};
+use super::{Goods, Packing, Sealing, bundle::Bundle, earlier::Earlier};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Homeward, Notify, Order},
@@ -59,6 +59,8 @@ pub(crate) struct Handed {
     pub(crate) policy: Option<String>,
     /// Who may read the job besides its client.
     pub(crate) readers: Vec<KemKey>,
+    /// An earlier job: what it looked for is packed too, where it is there.
+    pub(crate) from_audit: Option<String>,
     /// Says nothing but what went wrong.
     pub(crate) quiet: bool,
 }
@@ -80,7 +82,12 @@ pub(crate) fn submit(state: &State, handed: &Handed) -> Result<Submitted, Failur
     let spec = chosen_policy(handed, plan.settings());
     let (catalogue, name) = policy_source::load(&spec)?;
     let policy = catalogue.resolve(&name).or_fail(Kind::Config)?;
-    let chosen = choose(&plan)?;
+    let earlier = handed.from_audit.as_deref();
+    let earlier = earlier.map(|job| Earlier::read(state, job)).transpose()?;
+    let mut chosen = choose(&plan)?;
+    if let Some(earlier) = earlier {
+        earlier.choose(&mut chosen, handed.quiet);
+    }
 
     let random = SystemRandom::new();
     let secret = jobs::client_secret(state, &random)?;
@@ -178,11 +185,11 @@ fn split(
 }
 
 /// One central directory and what is packed of it.
-struct Chosen {
-    path: CentralPath,
-    host: PathBuf,
-    write: bool,
-    selection: Selection,
+pub(super) struct Chosen {
+    pub(super) path: CentralPath,
+    pub(super) host: PathBuf,
+    pub(super) write: bool,
+    pub(super) selection: Selection,
 }
 
 /// Chooses what the job's assets name. Whatever is not as it should be is named, all of it.

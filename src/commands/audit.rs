@@ -29,8 +29,9 @@ use self::{
 use super::chosen::ChosenJob;
 use crate::{
     failure::Failure,
+    opened::OpenedRecipe,
     records::{Line, OpenedRecord},
-    terminal::print,
+    terminal::{print, say},
 };
 
 /// What is asked of the logs.
@@ -152,7 +153,17 @@ fn missing(arguments: &AuditArgs) -> Result<(), Failure> {
             .iter()
             .try_for_each(|row| sheet.row(&names.of(opened.job(), row)))
     })?;
-    asked.conclude(walked.shown(sheet.end()?), "nothing was missing")
+    let shown = sheet.end()?;
+    // A single command is no bundle that could be handed in again.
+    if let ([only], true) = (asked.jobs(), shown > 0)
+        && matches!(only.recipe(), Ok(OpenedRecipe::Job(_)))
+    {
+        let job = only.job();
+        say(format!(
+            "hint: what is there by now goes with the next: safelight submit DIR --from-audit {job}"
+        ));
+    }
+    asked.conclude(walked.shown(shown), "nothing was missing")
 }
 
 fn denied(arguments: &AuditArgs) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::{
-    bench::{dispatch, vfs},
+    bench::{audit, dispatch, launch, vfs},
     failure::{Failure, Kind},
 };
 
@@ -20,6 +20,13 @@ pub(crate) enum BenchCommand {
     /// Works in a new directory below DIR, which is gone afterwards. Cold reads empty the page cache of the whole machine, which only
     /// root can do.
     Vfs(VfsArgs),
+    /// The audit log: events through the writer, verification, questions, proofs, and what it costs a job
+    Audit(AuditArgs),
+    /// A session with its view against bwrap, and what it costs a program that runs
+    ///
+    /// Every sample of ours is a whole `safelight run`; the row `launch` is the part of it from the agent's decision to launch until
+    /// nothing of the session is left.
+    Launch(LaunchArgs),
     /// The queue: leases booked durably, and how their cost grows with slots and jobs
     ///
     /// The ledger is a real one in a new directory below DIR, every lease on the disk before it is answered; only the slots are made up.
@@ -38,6 +45,40 @@ pub(crate) struct DispatchArgs {
     /// Only these rows
     #[arg(long, value_name = "ROW", value_parser = clap::builder::PossibleValuesParser::new(dispatch::names()))]
     only: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `bench launch`.
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArgs {
+    /// Rounds of launches; in each, every contender has its turn
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Rounds of what takes long: a busy program, real frames
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    long_rounds: u16,
+    /// Only these rows
+    #[arg(long, value_name = "ROW", value_parser = clap::builder::PossibleValuesParser::new(launch::NAMES))]
+    only: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `bench audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Where to work
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Events of the log
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..))]
+    events: u64,
+    /// Rounds; in each, every contender has its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -75,6 +116,22 @@ pub(crate) struct VfsArgs {
 /// Measures, then prints.
 pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
     match command {
+        BenchCommand::Launch(arguments) => {
+            let asked = launch::Asked {
+                rounds: arguments.rounds.into(),
+                long_rounds: arguments.long_rounds.into(),
+                only: arguments.only,
+            };
+            launch::run(&asked)?.print(arguments.json)
+        }
+        BenchCommand::Audit(arguments) => {
+            let asked = audit::Asked {
+                directory: arguments.dir,
+                events: arguments.events,
+                rounds: arguments.rounds.into(),
+            };
+            audit::run(&asked)?.print(arguments.json)
+        }
         BenchCommand::Dispatch(arguments) => {
             let asked = dispatch::Asked {
                 directory: arguments.dir,

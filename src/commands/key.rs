@@ -1,5 +1,7 @@
 //! `safelight key`: this client's own keys. The secret halves are never shown.
 
+mod change;
+
 use clap::{Args, Subcommand};
 use safelight_policies::id::{ClientAlias, KemKey, VerifyKey};
 use safelight_seal::random::SystemRandom;
@@ -26,6 +28,12 @@ pub(crate) enum KeyCommand {
     Show(KeyArgs),
     /// List the jobs that this client's keys open
     List(KeyArgs),
+    /// Make new keys, and wrap every job to them; the old ones open nothing any more
+    ///
+    /// Who signs stays the same. May be ended at any time: the next call finishes it.
+    Rotate(change::RotateArgs),
+    /// Erase what opens a job, or everything of this client, for ever
+    Erase(change::EraseArgs),
 }
 
 /// Arguments of every command.
@@ -44,6 +52,8 @@ pub(crate) fn run(command: KeyCommand) -> Result<(), Failure> {
         KeyCommand::New(arguments) => new(&arguments),
         KeyCommand::Show(arguments) => show(&arguments),
         KeyCommand::List(arguments) => list(&arguments),
+        KeyCommand::Rotate(arguments) => change::rotate(&arguments),
+        KeyCommand::Erase(arguments) => change::erase(&arguments),
     }
 }
 

@@ -30,6 +30,11 @@ pub(crate) enum SiteCommand {
     Revoke(RevokeArgs),
     /// Serve the site: queues, nodes, hot folders. `safelight serve` is the same
     Serve(ServeArgs),
+    /// Say that this state was restored from a backup, before it is served: letters go under new numbers from now on
+    ///
+    /// A site that is served finds out by itself when another site knows more of it than it does; then its first letters have been refused
+    /// there, and go again. This spares them that.
+    Restored(RestoredArgs),
     /// Show how the site is: queues, links to other sites, what goes wrong
     Status(StatusArgs),
 }
@@ -82,6 +87,13 @@ pub(crate) struct ServeArgs {
     state: StateArgs,
 }
 
+/// Arguments of `restored`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoredArgs {
+    #[command(flatten)]
+    state: StateArgs,
+}
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
@@ -100,6 +112,7 @@ pub(crate) fn run(command: SiteCommand) -> Result<ExitCode, Failure> {
         SiteCommand::Enroll(arguments) => done(enroll(arguments)),
         SiteCommand::Revoke(arguments) => done(revoke(&arguments)),
         SiteCommand::Serve(arguments) => done(serve(&arguments)),
+        SiteCommand::Restored(arguments) => done(restored(&arguments)),
         SiteCommand::Status(arguments) => done(status(&arguments)),
     }
 }
@@ -148,6 +161,17 @@ fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
 /// Serves the site until somebody asks it to end.
 pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     site::serve(&State::open(arguments.state.state.as_deref())?)
+}
+
+fn restored(arguments: &RestoredArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    Config::read(&state)?;
+    let count = site::restored(&state)?;
+    say(format!(
+        "letters to {count} other site{} go under new numbers from now on; what came or went after the backup is not known here",
+        if count == 1 { "" } else { "s" }
+    ));
+    Ok(())
 }
 
 fn status(arguments: &StatusArgs) -> Result<(), Failure> {

@@ -45,6 +45,11 @@ pub(crate) struct SubmitArgs {
     /// The receiving key of somebody who may read the job later, from a bundle of it: `safelight key show` prints theirs
     #[arg(long, value_name = "KEY")]
     reader: Vec<Reader>,
+    /// Pack also what an earlier job looked for, by its audit, where it is there now: its id, the beginning of it, or `last`
+    ///
+    /// That is what it read, and what `audit missing` names. Only what lies below the job's central directories is taken.
+    #[arg(long, value_name = "JOB")]
+    from_audit: Option<String>,
     /// Wait until the job's results are at home, and say what happens to it; 10 if there are none
     #[arg(long)]
     wait: bool,
@@ -109,6 +114,7 @@ pub(crate) fn run(arguments: SubmitArgs) -> Result<ExitCode, Failure> {
         priority: arguments.priority,
         policy: arguments.policy,
         readers: arguments.reader.into_iter().map(|it| it.0).collect(),
+        from_audit: arguments.from_audit,
         quiet,
     };
     let submitted = submit(&state, &handed)?;

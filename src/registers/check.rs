@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Read};
 use safelight_audit::{Reader, Register, Statement, tree::Frontier};
 use safelight_policies::id::JobId;
 
-use super::{directory, last_seen, site_signer};
+use super::{Known, known};
 use crate::{
     failure::{Failure, Kind, OrFail},
     opened::OpenedJob,
@@ -25,55 +25,63 @@ pub(crate) struct Checked {
     pub(crate) findings: Vec<String>,
 }
 
-/// Checks the register itself, and gathers what it says of a job.
+/// Checks the client's registers themselves, and gathers what they say of a job.
 pub(crate) fn check(state: &State, opened: &OpenedJob) -> Result<Checked, Failure> {
     let client = &opened.envelope.outline.client;
     let mut checked = Checked::default();
-    let seen = match last_seen(state, client) {
-        Ok(seen) => seen.map(|(head, _)| head),
-        Err(failure) => {
-            checked.findings.push(failure.message());
-            None
-        }
-    };
-    checked.seen = seen.as_ref().map_or(0, |head| head.size);
-    let register = match Register::open(&directory(state, client)) {
-        Ok(register) => register,
-        Err(error) => {
-            checked
-                .findings
-                .push(Failure::from_error(Kind::Denied, &error).message());
-            return Ok(checked);
-        }
-    };
-    checked.entries = register.size();
-    if let Some(seen) = &seen {
-        if seen.size > register.size() {
-            let (there, seen) = (register.size(), seen.size);
-            checked.findings.push(format!(
-                "the register was cut off after entry {there}; the client saw {seen}"
-            ));
-        } else if root(&register, seen.size)? != Some(seen.root) {
-            let size = seen.size;
-            checked.findings.push(format!(
-                "the register was rewritten at or before entry {size}, which the client saw and signed"
-            ));
-        }
+    for known in known(state, client)? {
+        checked.one(state, &known, opened.job())?;
     }
-    if register.size() == 0 {
-        return Ok(checked);
-    }
-    match site_signer(state)?.verifier().open(register.note()) {
-        Some((head, _)) if root(&register, head.size)? == Some(head.root) => {}
-        Some(_) => checked
-            .findings
-            .push("the register's entries are not those that the site signed".to_owned()),
-        None => checked
-            .findings
-            .push("the register's checkpoint is not signed by this site".to_owned()),
-    }
-    gather(&register, opened.job(), &mut checked);
     Ok(checked)
+}
+
+impl Checked {
+    fn one(&mut self, state: &State, known: &Known, job: JobId) -> Result<(), Failure> {
+        let name = &known.name;
+        let seen = match known.last_seen(state) {
+            Ok(seen) => seen.map(|(head, _)| head),
+            Err(failure) => {
+                self.findings.push(failure.message());
+                None
+            }
+        };
+        self.seen += seen.as_ref().map_or(0, |head| head.size);
+        let register = match Register::open(&known.directory) {
+            Ok(register) => register,
+            Err(error) => {
+                let failure = Failure::from_error(Kind::Denied, &error);
+                self.findings.push(failure.message());
+                return Ok(());
+            }
+        };
+        self.entries += register.size();
+        if let Some(seen) = &seen {
+            let (there, size) = (register.size(), seen.size);
+            if size > there {
+                self.findings.push(format!(
+                    "{name} was cut off after entry {there}; the client saw {size}"
+                ));
+            } else if root(&register, size)? != Some(seen.root) {
+                self.findings.push(format!(
+                    "{name} was rewritten at or before entry {size}, which the client saw and signed"
+                ));
+            }
+        }
+        if register.size() == 0 {
+            return Ok(());
+        }
+        match known.site.open(register.note()) {
+            Some((head, _)) if root(&register, head.size)? == Some(head.root) => {}
+            Some(_) => self.findings.push(format!(
+                "{name}'s entries are not those that the site signed"
+            )),
+            None => self
+                .findings
+                .push(format!("{name}'s checkpoint is not signed by its site")),
+        }
+        gather(&register, job, self);
+        Ok(())
+    }
 }
 
 /// The root that the entries have, or nothing if one is not there.

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use safelight_audit::{Reader, Register, Statement, note::Verifier, tree};
 use serde::{Deserialize, Serialize};
 
-use super::{directory, last_seen, site_signer, witness_signer};
+use super::{Known, known, witness_signer};
 use crate::{
     failure::{Failure, Kind, OrFail},
     opened::OpenedJob,
@@ -50,8 +50,8 @@ pub(crate) fn prove(
     seq: u64,
 ) -> Result<Proof, Failure> {
     let client = &opened.envelope.outline.client;
-    let register = Register::open(&directory(state, client)).or_fail(Kind::Denied)?;
-    let (statement, entry) = newest(&register, opened, logs.id(log)?)?;
+    let all = known(state, client)?;
+    let (known, register, statement, entry) = newest(&all, opened, logs.id(log)?)?;
     if seq == 0 || seq > statement.records {
         let message = format!("record {seq} is not registered; {} are", statement.records);
         return Err(Failure::new(Kind::User, message));
@@ -77,7 +77,7 @@ pub(crate) fn prove(
             .hint(format!("safelight audit verify {}", opened.job())));
     };
     let text = |path: &[tree::Hash]| path.iter().map(|hash| BASE64.encode(hash)).collect();
-    let signed = match last_seen(state, client)? {
+    let signed = match known.last_seen(state)? {
         Some((head, note)) if head.size == register.size() => note,
         _ => register.note().to_owned(),
     };
@@ -90,37 +90,40 @@ pub(crate) fn prove(
         entry,
         statement_path: text(&register.inclusion(entry).or_fail(Kind::Denied)?),
         checkpoint: signed,
-        site_key: site_signer(state)?.verifier().text(),
+        site_key: known.site.text(),
         client_key: witness_signer(state)?.verifier().text(),
     };
     // What does not verify is no proof.
-    proof.verify(&site_signer(state)?.verifier())?;
+    proof.verify(&known.site)?;
     Ok(proof)
 }
 
-/// The newest statement about a log.
-fn newest(
-    register: &Register,
+/// The newest statement about a log, and the register that has it.
+fn newest<'a>(
+    known: &'a [Known],
     opened: &OpenedJob,
     log: [u8; 16],
-) -> Result<(Statement, u64), Failure> {
+) -> Result<(&'a Known, Register, Statement, u64), Failure> {
     const AT_ONCE: u64 = 4096;
-    let mut end = register.size();
-    while end > 0 {
-        let from = end.saturating_sub(AT_ONCE) / 256 * 256;
-        let entries = register.entries(from, end).or_fail(Kind::Denied)?;
-        let newest_first = (0_u64..).zip(entries.iter()).collect::<Vec<_>>();
-        let found = newest_first.iter().rev().find_map(|(at, entry)| {
-            let statement = Statement::read(entry)?;
-            let meant = statement.job == opened.job() && statement.log == log;
-            meant.then_some((statement, from + at))
-        });
-        if let Some(found) = found {
-            return Ok(found);
+    for one in known {
+        let register = Register::open(&one.directory).or_fail(Kind::Denied)?;
+        let mut end = register.size();
+        while end > 0 {
+            let from = end.saturating_sub(AT_ONCE) / 256 * 256;
+            let entries = register.entries(from, end).or_fail(Kind::Denied)?;
+            let numbered: Vec<_> = (from..).zip(entries.iter()).collect();
+            let found = numbered.iter().rev().find_map(|(number, entry)| {
+                let statement = Statement::read(entry)?;
+                let meant = statement.job == opened.job() && statement.log == log;
+                meant.then_some((statement, *number))
+            });
+            if let Some((statement, number)) = found {
+                return Ok((one, register, statement, number));
+            }
+            end = from;
         }
-        end = from;
     }
-    let message = format!("no log of {} is registered here yet", opened.job());
+    let message = format!("this log of {} is not registered yet", opened.job());
     Err(Failure::new(Kind::User, message))
 }
 

@@ -3,13 +3,13 @@
 //! Everything here may happen twice: after a crash a letter that was kept but not noted is read again. Files are written first, the
 //! ledger's row last.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use safelight_bundle::{
-    Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Outcome, PrekeyBatch, Receipt,
-    ResultNotice, Verdict, window::Row,
+    Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Kind as LetterKind, Outcome,
+    PrekeyBatch, Receipt, RegisterNotice, ResultNotice, Seq, Verdict, window::Row,
 };
-use safelight_policies::id::{JobId, ObjectId, VerifyKey};
+use safelight_policies::id::{ClientAlias, JobId, ObjectId, VerifyKey};
 use safelight_scheduler::{self as scheduler, JobEntry, Received, Report, Terms};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
-    results,
+    registers, results,
     run::Books,
     state::State,
 };
@@ -60,7 +60,11 @@ pub(super) struct Arrivals<'a> {
     pub(super) peer: &'a Peer,
     pub(super) now: u64,
     /// Our letters that are on their way to this peer.
-    pub(super) going: BTreeSet<ObjectId>,
+    pub(super) going: BTreeMap<ObjectId, LetterKind>,
+    /// The newest letter of ours that the peer says it has seen.
+    pub(super) seen: Option<Seq>,
+    /// The client of this site, if it has one of its own.
+    pub(super) own: Option<ClientAlias>,
     /// Receipts among what came: their letters leave the folder after it was read.
     pub(super) receipts: Vec<Receipt>,
 }
@@ -108,7 +112,26 @@ impl Arrivals<'_> {
             AnyLetter::Cancel(letter) => self.cancel(letter),
             AnyLetter::Prekeys(letter) => self.prekeys(letter, from),
             AnyLetter::Receipt(letter) => self.receipt(letter),
-            AnyLetter::Heartbeat(_) | AnyLetter::Job(_) => Ok(()),
+            AnyLetter::Register(letter) => self.register(letter),
+            AnyLetter::Heartbeat(letter) => {
+                self.seen = self.seen.max(letter.last_seen);
+                Ok(())
+            }
+            AnyLetter::Job(_) => Ok(()),
+        }
+    }
+
+    /// What is new in the client's register there. One that does not fit what came before is evidence, and is kept out.
+    fn register(&self, letter: &RegisterNotice) -> Result<(), Failure> {
+        let (Some(own), site) = (&self.own, &self.peer.card.site) else {
+            return Ok(());
+        };
+        match registers::take(self.state, own, site, letter) {
+            Err(failure) if failure.kind() == Kind::Denied => {
+                tracing::error!("{}", failure.message());
+                Ok(())
+            }
+            taken => taken,
         }
     }
 
@@ -256,7 +279,16 @@ impl Arrivals<'_> {
 
     /// A letter of ours arrived there, or was refused for good.
     fn receipt(&mut self, receipt: &Receipt) -> Result<(), Failure> {
-        if !self.going.contains(&receipt.of) {
+        let Some(kind) = self.going.get(&receipt.of) else {
+            return Ok(());
+        };
+        if let Verdict::Refused { code } = receipt.verdict
+            && (kind.is_kept() || code.is_of_the_number())
+        {
+            // It goes again: by itself under a new number, or when somebody says so. Until then it is not answered.
+            let site = &self.peer.card.site;
+            tracing::error!("{site}: a letter, {}, was refused: {code:?}", kind.as_str());
+            self.receipts.push(receipt.clone());
             return Ok(());
         }
         let (ledger, subject) = (self.books.ledger(), receipt.of.to_string());

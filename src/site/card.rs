@@ -3,10 +3,14 @@
 //! A card holds public keys only. What makes it worth something is that people compare its fingerprint over another way than the one that
 //! the card came by.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use data_encoding::HEXLOWER;
 use safelight_policies::id::{ClientAlias, SiteName, VerifyKey};
+use safelight_seal::random::{Random, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -76,6 +80,9 @@ impl Card {
     }
 }
 
+/// How long a peer that was restored waits for new prekeys after it last had some in advance.
+const RESUPPLY: Duration = Duration::from_secs(600);
+
 /// A site that we deal with, and the folders in between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,8 +138,66 @@ impl Peer {
     }
 
     /// Marks that the peer had its first prekeys.
-    pub(crate) fn supplied(&self, state: &State) -> PathBuf {
+    pub(super) fn supplied(&self, state: &State) -> PathBuf {
         directory(state).join(format!("{}.supplied", self.card.letters.fingerprint()))
+    }
+
+    /// Says that the peer began a new run of letters: it was restored from a backup, and is to have prekeys as if it had none.
+    pub(super) fn resupply(&self, state: &State) -> Result<(), Failure> {
+        jobs::write_private(&self.resupply_path(state), b"")
+    }
+
+    /// True if the peer is to have prekeys in advance. One that says again and again that it was restored waits [`RESUPPLY`] in between.
+    pub(super) fn is_to_be_supplied(&self, state: &State) -> bool {
+        let since = |path: &Path| {
+            std::fs::metadata(path)
+                .ok()?
+                .modified()
+                .ok()?
+                .elapsed()
+                .ok()
+        };
+        match since(&self.supplied(state)) {
+            Some(since) => since >= RESUPPLY && self.resupply_path(state).exists(),
+            None => !self.supplied(state).exists(),
+        }
+    }
+
+    /// The peer has prekeys in advance.
+    pub(super) fn now_supplied(&self, state: &State) -> Result<(), Failure> {
+        jobs::write_private(&self.supplied(state), b"")?;
+        match std::fs::remove_file(self.resupply_path(state)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::from_error(Kind::Environment, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn resupply_path(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.resupply", self.card.letters.fingerprint()))
+    }
+
+    /// What the folders' commands asked of the link last: a site that is served compares it, and reads the ledger anew when it changed.
+    pub(super) fn asked(&self, state: &State) -> Result<Vec<u8>, Failure> {
+        match std::fs::read(self.asked_path(state)) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Failure::from_error(Kind::Environment, &error)),
+        }
+    }
+
+    /// Says that the ledger was changed beside the site that is served.
+    pub(super) fn ask(&self, state: &State) -> Result<(), Failure> {
+        let mut random = [0; 16];
+        SystemRandom::new()
+            .fill(&mut random)
+            .or_fail(Kind::Internal)?;
+        jobs::write_private(&self.asked_path(state), HEXLOWER.encode(&random).as_bytes())
+    }
+
+    fn asked_path(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.asked", self.card.letters.fingerprint()))
     }
 
     fn path(&self, state: &State) -> PathBuf {

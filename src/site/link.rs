@@ -3,14 +3,15 @@
 //!
 //! What a letter means is decided by [`super::arrivals`]; here it is only kept, once.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use safelight_bundle::{
-    Areas, BlobList, Delivery, Directory, Epoch, Inbox, Item, Journal, Keeper, Letter, Limits,
-    Load, Numbers, Objects, Outbox, Peer as Known, Posted, Pushed, Receipt, Report, Role, Stamp,
-    Trust, Windows, window::Row,
+    Areas, BlobList, Code, Collected, Delivery, Directory, Epoch, Held, Inbox, Item, Journal,
+    Keeper, Kind as LetterKind, Letter, Limits, Load, Numbers, Objects, Outbox, Peer as Known,
+    Posted, Pushed, Receipt, Report, Role, Seq, Stamp, Trust, Windows, window::Row,
 };
 use safelight_policies::id::{ObjectId, VerifyKey};
+use safelight_seal::random::{Random, SystemRandom};
 
 use super::{arrivals::Arrivals, card, card::Peer, voice::Voice};
 use crate::{
@@ -34,6 +35,10 @@ pub(super) struct Link {
     collected: Vec<Receipt>,
     /// When the last sign of life was sent, in seconds since 1970.
     pub(super) beat: u64,
+    /// What the folders' commands had asked for when this was opened.
+    asked: Vec<u8>,
+    /// What is to be told of the run of numbers, if it is not the one that was expected.
+    pub(super) restored: Option<String>,
 }
 
 /// A sender's objects are its client's: at a render site the sender's own, at home ours.
@@ -63,6 +68,16 @@ impl Journal for Ledgered<'_> {
         let removed = self.books.ledger().remove_letter(of);
         self.books.wait(removed).map_err(boxed)
     }
+
+    fn replace(&mut self, old: ObjectId, numbers: &Numbers, item: &Item) -> Result<(), Boxed> {
+        let replaced = self.books.ledger().replace_letter(old, numbers, item);
+        self.books.wait(replaced).map_err(boxed)
+    }
+
+    fn begin(&mut self, numbers: &Numbers) -> Result<(), Boxed> {
+        let stored = self.books.ledger().store_numbers(numbers);
+        self.books.wait(stored).map_err(boxed)
+    }
 }
 
 /// Keeps letters that come, with what they mean.
@@ -73,6 +88,20 @@ struct Kept<'a, 'b> {
 impl Keeper for Kept<'_, '_> {
     fn keep(&mut self, row: &Row, delivery: Option<&Delivery>) -> Result<(), Boxed> {
         self.arrivals.keep(row, delivery).map_err(boxed)
+    }
+}
+
+/// Signs with the site's voice. A signature that is none does not verify, so nothing is kept or sent.
+fn signer<'a>(
+    voice: &'a Voice,
+    unsigned: &'a mut Option<Failure>,
+) -> impl FnOnce(&str, &[u8]) -> [u8; 64] + 'a {
+    |context, body| match voice.sign(context, body) {
+        Ok(signature) => signature,
+        Err(failure) => {
+            *unsigned = Some(failure);
+            [0; 64]
+        }
     }
 }
 
@@ -109,6 +138,7 @@ impl Link {
             me,
             peers: HashMap::from([(theirs, known)]),
         };
+        let asked = peer.asked(state)?;
         let seen = books.wait(books.ledger().letters_seen(&theirs))?;
         let (numbers, items) = books.wait(books.ledger().letters_out(&theirs))?;
         Ok(Self {
@@ -119,8 +149,23 @@ impl Link {
             to: Directory::at(&peer.out),
             collected: Vec::new(),
             beat: 0,
+            asked,
+            restored: None,
             peer,
         })
+    }
+
+    /// True if a command changed in the ledger what this link remembers.
+    pub(super) fn is_stale(&self, state: &State) -> Result<bool, Failure> {
+        Ok(self.peer.asked(state)? != self.asked)
+    }
+
+    /// Goes on where another, which is stale, was.
+    pub(super) fn after(mut self, stale: &mut Self) -> Self {
+        self.collected = std::mem::take(&mut stale.collected);
+        self.restored = stale.restored.take();
+        self.beat = stale.beat;
+        self
     }
 
     /// The key of the site at the other end.
@@ -134,17 +179,21 @@ impl Link {
     }
 
     /// The letters that are on their way.
-    pub(super) fn going(&self) -> BTreeSet<ObjectId> {
-        self.outbox
-            .items()
-            .map(safelight_bundle::Item::of)
-            .collect()
+    pub(super) fn going(&self) -> BTreeMap<ObjectId, LetterKind> {
+        let items = self.outbox.items();
+        items.map(|item| (item.of(), item.kind)).collect()
+    }
+
+    /// How many letters are kept back: refused over there, or not answered.
+    pub(super) fn held(&self) -> usize {
+        self.outbox.held().count()
     }
 
     /// Letters on their way that wait for a receipt.
     pub(super) fn waiting(&self) -> usize {
         let items = self.outbox.items();
-        items.filter(|item| item.kind.is_answered()).count()
+        let waits = |item: &&Item| item.kind.is_answered() && item.held.is_none();
+        items.filter(waits).count()
     }
 
     /// Reads the peer's hot folder. What arrives is kept through `arrivals`.
@@ -167,20 +216,102 @@ impl Link {
     ) -> Result<Posted, Failure> {
         let mut journal = Ledgered { books };
         let mut unsigned = None;
-        // A signature that is none does not verify, so nothing is kept or sent.
-        let sign = |context: &str, body: &[u8]| match voice.sign(context, body) {
-            Ok(signature) => signature,
-            Err(failure) => {
-                unsigned = Some(failure);
-                [0; 64]
-            }
-        };
+        let sign = signer(voice, &mut unsigned);
         let to = self.peer.card.letters;
         let posted = self.outbox.post(to, times, letter, sign, &mut journal);
         match unsigned {
             Some(failure) => Err(failure),
             None => posted.or_fail(Kind::Environment),
         }
+    }
+
+    /// Sends a letter once more, under a new number.
+    fn renumber(
+        &mut self,
+        books: &Books,
+        voice: &Voice,
+        of: ObjectId,
+        now: u64,
+    ) -> Result<(), Failure> {
+        let mut journal = Ledgered { books };
+        let mut unsigned = None;
+        let sign = signer(voice, &mut unsigned);
+        let posted = self.outbox.renumber(of, now, sign, &self.to, &mut journal);
+        match unsigned {
+            Some(failure) => Err(failure),
+            None => posted.or_fail(Kind::Environment).map(drop),
+        }
+    }
+
+    /// Sends what somebody decided to send again; and what nobody answered, when the other site is `heard` again.
+    pub(super) fn again(
+        &mut self,
+        books: &Books,
+        voice: &Voice,
+        heard: bool,
+        now: u64,
+    ) -> Result<(), Failure> {
+        let goes = |held: &Held| held.again || (heard && held.code.is_none());
+        let held = self.outbox.held().filter(|(_, held)| goes(held));
+        let held: Vec<ObjectId> = held.map(|(item, _)| item.of()).collect();
+        held.into_iter()
+            .try_for_each(|of| self.renumber(books, voice, of, now))
+    }
+
+    /// Compares what the other side says it has seen of us with what we know of ourselves: if it knows more, this is a copy from before.
+    pub(super) fn compare(
+        &mut self,
+        books: &Books,
+        voice: &Voice,
+        seen: Seq,
+        now: u64,
+    ) -> Result<(), Failure> {
+        if !self.outbox.lost_count(&self.key(), seen, now) {
+            return Ok(());
+        }
+        self.begin(books, Some(seen), now)?;
+        self.found_out(now);
+        // What went under a number that the other side may know as another's goes again; what was taken there is taken once all the same.
+        let items = self.outbox.items();
+        let doubtful = items.filter(|item| item.kind.is_answered() && item.held.is_none());
+        let doubtful: Vec<ObjectId> = doubtful
+            .filter(|item| item.seq <= seen)
+            .map(Item::of)
+            .collect();
+        doubtful
+            .into_iter()
+            .try_for_each(|of| self.renumber(books, voice, of, now))
+    }
+
+    /// Begins a new run of numbers. Of the other site's prekeys that this copy believes to be unused some may be used: it sends others when
+    /// it reads a letter of the new run.
+    pub(super) fn begin(
+        &mut self,
+        books: &Books,
+        seen: Option<Seq>,
+        now: u64,
+    ) -> Result<(), Failure> {
+        let mut random = [0; 3];
+        SystemRandom::new()
+            .fill(&mut random)
+            .or_fail(Kind::Internal)?;
+        books.wait(books.ledger().forget_prekeys(&self.key()))?;
+        let mut journal = Ledgered { books };
+        let begun = self
+            .outbox
+            .begin(self.key(), seen, (now, random), &mut journal);
+        begun.or_fail(Kind::Environment).map(drop)
+    }
+
+    /// Tells that this is a copy from before.
+    fn found_out(&mut self, now: u64) {
+        let said = format!(
+            "{} knows letters of this site that this site does not: it was restored from a backup. A new run of numbers began at {}",
+            self.peer.card.site,
+            crate::records::utc(now)
+        );
+        tracing::error!("{said}");
+        self.restored = Some(said);
     }
 
     /// A load of these blobs: the list becomes an object.
@@ -199,14 +330,29 @@ impl Link {
     }
 
     /// Takes letters that came with a receipt out of our folder. One that cannot be taken out now is taken out in a later turn.
-    pub(super) fn collect(&mut self, books: &Books, receipts: Vec<Receipt>) -> Result<(), Failure> {
+    pub(super) fn collect(
+        &mut self,
+        books: &Books,
+        voice: &Voice,
+        receipts: Vec<Receipt>,
+        now: u64,
+    ) -> Result<(), Failure> {
         self.collected.extend(receipts);
-        let mut journal = Ledgered { books };
         let from = self.key();
-        while let Some(receipt) = self.collected.last() {
+        while let Some(receipt) = self.collected.last().cloned() {
+            let mut journal = Ledgered { books };
             let (to, store) = (&self.to, &self.store);
-            let collected = self.outbox.collect(&from, receipt, to, store, &mut journal);
-            let _ = collected.or_fail(Kind::Environment)?;
+            let collected = self
+                .outbox
+                .collect(&from, &receipt, to, store, &mut journal);
+            if let Collected::Renumber { of, seq, code } = collected.or_fail(Kind::Environment)? {
+                // One that is only late needs a new number; a number that is another's, or of a run that is over, shows that we lost count.
+                if code != Code::TooOld && self.outbox.last(&from).epoch == seq.epoch {
+                    self.begin(books, None, now)?;
+                    self.found_out(now);
+                }
+                self.renumber(books, voice, of, now)?;
+            }
             self.collected.pop();
         }
         Ok(())

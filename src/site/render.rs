@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use safelight_bundle::{JobEnded, Outcome, PREKEYS_MAX, PrekeyBatch, ResultNotice};
+use safelight_bundle::{
+    ENTRIES_MAX, JobEnded, Outcome, PREKEYS_MAX, PrekeyBatch, RegisterNotice, ResultNotice,
+};
 use safelight_policies::id::{JobId, SessionId};
 use safelight_scheduler::{AttemptState, Errand, JobEntry, JobState, Report};
 
@@ -15,6 +17,8 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
+    registers,
+    store::Store,
     warden,
 };
 
@@ -35,6 +39,9 @@ impl Site {
         };
         let left = jobs::left(&self.state, *job, session)?;
         let counts = attempt.state == AttemptState::Committed;
+        if let Some(left) = &left {
+            self.register(*job, left)?;
+        }
         match (&self.voice, left) {
             (Voice::Client(client), Some(left)) if counts && left.manifest.is_some() => {
                 deliver_one(client, *job, session)?;
@@ -45,6 +52,56 @@ impl Site {
             _ => {}
         }
         Ok(true)
+    }
+
+    /// Puts the state of a session's logs into its client's register, before anything of it goes home.
+    fn register(&self, job: JobId, left: &Left) -> Result<(), Failure> {
+        let client = self.job(job)?.outline.client;
+        let area = Store::open(&self.state, &client)?;
+        let mut statements = Vec::new();
+        for log in &left.audit {
+            let bytes = area.area().read(*log).or_fail(Kind::Environment)?;
+            statements.push(registers::state_of_any(job, &bytes)?);
+        }
+        registers::register(&self.state, &client, &statements)
+    }
+
+    /// Sends each client what is new in its register, so that its own site has all of it.
+    pub(super) fn registers(&mut self, now: u64) -> Result<(), Failure> {
+        let mut first = Ok(());
+        for index in 0..self.links.len() {
+            first = first.and(self.send_register(index, now));
+        }
+        first
+    }
+
+    fn send_register(&mut self, index: usize, now: u64) -> Result<(), Failure> {
+        let peer = &self.links[index].peer;
+        let Some(client) = peer.card.client.clone() else {
+            return Ok(());
+        };
+        let path = peer.supplied(&self.state).with_extension("registered");
+        let sent = match path.exists() {
+            true => String::from_utf8_lossy(&jobs::read(&path)?)
+                .parse()
+                .or_fail(Kind::Internal)?,
+            false => 0,
+        };
+        let news = registers::news(&self.state, &client, sent, ENTRIES_MAX as u64)?;
+        let Some((entries, checkpoint, key)) = news else {
+            return Ok(());
+        };
+        let last = sent + entries.len() as u64;
+        let letter = |stamp| RegisterNotice {
+            stamp,
+            first: sent,
+            entries,
+            checkpoint,
+            key,
+        };
+        let times = (now, now + LETTER_LIFE);
+        self.links[index].post(&self.books, &self.voice, times, letter)?;
+        jobs::write_private(&path, last.to_string().as_bytes())
     }
 
     fn send_home(&mut self, job: JobId, left: &Left, now: u64) -> Result<(), Failure> {
@@ -165,11 +222,10 @@ impl Site {
         let Voice::Warden(warden) = &self.voice else {
             return Ok(());
         };
-        let first = self.links[index].peer.supplied(&self.state);
-        let advance = if first.exists() {
-            0
-        } else {
+        let advance = if self.links[index].peer.is_to_be_supplied(&self.state) {
             self.config.prekeys
+        } else {
+            0
         };
         let wanted = advance.saturating_add(replaced).min(PREKEYS_MAX as u64);
         if wanted == 0 {
@@ -181,6 +237,9 @@ impl Site {
         let letter = |stamp| PrekeyBatch { stamp, prekeys };
         let times = (now, now + LETTER_LIFE);
         self.links[index].post(&self.books, &self.voice, times, letter)?;
-        jobs::write_private(&first, b"")
+        if advance > 0 {
+            self.links[index].peer.now_supplied(&self.state)?;
+        }
+        Ok(())
     }
 }

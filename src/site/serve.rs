@@ -163,7 +163,7 @@ async fn asked_to_end() {
 }
 
 /// A site has one loop.
-fn alone(state: &State) -> Result<Flock<std::fs::File>, Failure> {
+pub(super) fn alone(state: &State) -> Result<Flock<std::fs::File>, Failure> {
     let path = state.root().join("serve.lock");
     let file = std::fs::OpenOptions::new()
         .create(true)

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use safelight_bundle::{Alarm, Pushed, Report, Why};
+use safelight_bundle::{Alarm, Pushed, Report, Waiting, Why};
 use safelight_policies::id::SiteName;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub(crate) struct LinkStatus {
     pub(crate) waiting: Vec<String>,
     /// Letters of ours on their way.
     pub(crate) going: usize,
+    /// Letters of ours that were refused there, or not answered, and are kept back.
+    #[serde(default)]
+    pub(crate) held: usize,
     /// What was refused since the site began: the last few.
     pub(crate) refused: Vec<String>,
     /// What somebody should look at.
@@ -80,12 +83,18 @@ impl Status {
     }
 
     /// A folder was read.
-    pub(super) fn scanned(&mut self, site: &SiteName, report: &Report, now: u64) {
+    pub(super) fn scanned(
+        &mut self,
+        site: &SiteName,
+        report: &Report,
+        restored: Option<String>,
+        now: u64,
+    ) {
         let link = self.links.entry(site.to_string()).or_default();
         link.read_at = now;
         link.accepted += report.accepted;
-        link.waiting = few(report.waiting.iter().map(|it| waits(&it.why)));
-        link.alarms = few(report.alarms.iter().map(alarm));
+        link.waiting = few(report.waiting.iter().map(waits));
+        link.alarms = few(restored.into_iter().chain(report.alarms.iter().map(alarm)));
         link.stopped = report.stopped.as_ref().map(|error| said(error));
         for refused in &report.refused {
             let text = format!("{}", refused.refusal);
@@ -102,13 +111,13 @@ impl Status {
     }
 
     /// A folder was written.
-    pub(super) fn pushed(&mut self, site: &SiteName, pushed: &Pushed, going: usize) {
+    pub(super) fn pushed(&mut self, site: &SiteName, pushed: &Pushed, going: usize, held: usize) {
         let link = self.links.entry(site.to_string()).or_default();
-        link.going = going;
+        (link.going, link.held) = (going, held);
         if let Some(error) = &pushed.stopped {
             link.stopped = Some(said(error));
         }
-        for lapsed in &pushed.lapsed {
+        for lapsed in pushed.lapsed.iter().chain(&pushed.held) {
             tracing::error!("{site}: the letter {lapsed} ended without a receipt");
         }
     }
@@ -153,7 +162,17 @@ fn said(error: &dyn std::error::Error) -> String {
     Failure::from_error(Kind::Environment, error).message()
 }
 
-fn waits(why: &Why) -> String {
+fn waits(waiting: &Waiting) -> String {
+    let name = &waiting.name;
+    format!(
+        "{} {}: {}",
+        name.kind.as_str(),
+        name.seq.number,
+        for_what(&waiting.why)
+    )
+}
+
+fn for_what(why: &Why) -> String {
     match why {
         Why::Blobs(count) => format!("at least {count} blobs are missing"),
         Why::Room { needed, free } => format!("{needed} bytes are needed and {free} are free"),

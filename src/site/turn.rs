@@ -94,6 +94,35 @@ impl Site {
         first
     }
 
+    /// Takes up anew each link of which a command changed what the ledger remembers.
+    fn refresh(&mut self, _now: u64) -> Result<(), Failure> {
+        for index in 0..self.links.len() {
+            if self.links[index].is_stale(&self.state)? {
+                let anew = self.link(self.links[index].peer.clone())?;
+                self.links[index] = anew.after(&mut self.links[index]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Letters that are kept back: what may go again does, and of the rest somebody is told.
+    fn held(&mut self, now: u64) -> Result<(), Failure> {
+        let mut held = Ok(());
+        for link in &mut self.links {
+            link.again(&self.books, &self.voice, false, now)?;
+            let (site, count) = (&link.peer.card.site, link.held());
+            if count > 0 && held.is_ok() {
+                held = Err(Failure::new(
+                    Kind::Environment,
+                    format!(
+                        "{count} letters to {site} were refused there or not answered, and are kept back: safelight hotfolder quarantine {site}"
+                    ),
+                ));
+            }
+        }
+        held
+    }
+
     /// Jobs of clients that are trusted no longer end.
     fn forsake(&self, now: u64) -> Result<(), Failure> {
         for entry in self.books.wait(self.books.ledger().queue(Queue::Active))? {
@@ -126,14 +155,17 @@ impl Site {
         let mut acts: Vec<(&str, Act)> = vec![
             ("who signs", Self::revive),
             ("other sites", Self::acquaint),
+            ("what was asked of the links", Self::refresh),
             ("the ledger", Self::expire),
             ("letters", Self::read),
             ("the story", Self::follow),
             ("placement", Self::place),
             ("results", Self::results),
+            ("registers", Self::registers),
             ("ends", Self::ends),
             ("cancellations", Self::cancels),
             ("prekeys", Self::prekeys),
+            ("letters kept back", Self::held),
             ("signs of life", Self::live),
         ];
         if matches!(self.voice, Voice::Client(_)) {
@@ -183,10 +215,29 @@ impl Site {
                 peer: &peer,
                 now,
                 going: self.links[index].going(),
+                seen: None,
                 receipts: Vec::new(),
+                own: match &self.voice {
+                    Voice::Client(client) => Some(client.public().1),
+                    Voice::Warden(_) => None,
+                },
             };
+            let before = self.links[index].newest();
             let report = self.links[index].scan(&mut arrivals, now);
             let receipts = std::mem::take(&mut arrivals.receipts);
+            if let Some(seen) = arrivals.seen {
+                let compared = self.links[index].compare(&self.books, &self.voice, seen, now);
+                stopped = stopped.and(compared);
+            }
+            let after = self.links[index].newest();
+            if before.is_some_and(|before| after.is_some_and(|it| it.epoch > before.epoch)) {
+                tracing::warn!("{} began a new run of letters", peer.card.site);
+                stopped = stopped.and(peer.resupply(&self.state));
+            }
+            if report.accepted > 0 {
+                let again = self.links[index].again(&self.books, &self.voice, true, now);
+                stopped = stopped.and(again);
+            }
             for owed in &report.receipts {
                 let (of, verdict) = (owed.of, owed.verdict);
                 let times = (now, now + LETTER_LIFE);
@@ -195,11 +246,12 @@ impl Site {
                 let posted = self.links[index].post(&self.books, &self.voice, times, letter);
                 stopped = stopped.and(posted.map(drop));
             }
-            self.status.scanned(&peer.card.site, &report, now);
+            let restored = self.links[index].restored.clone();
+            self.status.scanned(&peer.card.site, &report, restored, now);
             if let Some(error) = report.stopped {
                 stopped = stopped.and(Err(Failure::from_error(Kind::Environment, &error)));
             }
-            let collected = self.links[index].collect(&self.books, receipts);
+            let collected = self.links[index].collect(&self.books, &self.voice, receipts, now);
             stopped = stopped.and(collected);
         }
         stopped
@@ -337,6 +389,12 @@ impl Site {
     /// Says that we live.
     fn live(&mut self, now: u64) -> Result<(), Failure> {
         let mut stopped = Ok(());
+        let due = |link: &Link| now >= link.beat.saturating_add(self.config.heartbeat);
+        if let Voice::Client(client) = &self.voice
+            && self.links.iter().any(due)
+        {
+            stopped = stopped.and(client.witness());
+        }
         for link in &mut self.links {
             if now < link.beat.saturating_add(self.config.heartbeat) {
                 continue;
@@ -358,7 +416,7 @@ impl Site {
         for link in &mut self.links {
             let pushed = link.push(&self.books, now);
             self.status
-                .pushed(&link.peer.card.site, &pushed, link.waiting());
+                .pushed(&link.peer.card.site, &pushed, link.waiting(), link.held());
             lapsed.extend(pushed.lapsed);
             if let Some(error) = pushed.stopped {
                 stopped = stopped.and(Err(Failure::from_error(Kind::Environment, &error)));

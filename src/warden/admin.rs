@@ -74,6 +74,12 @@ pub(crate) fn erase(state: &State, job: JobId) -> Result<(), Failure> {
     as_warden(state, &["erase", "--store", ".", &job, &prekey]).map(drop)
 }
 
+/// True if this site can still open what was wrapped to a prekey.
+pub(crate) fn has_prekey(state: &State, prekey: &[u8; 16]) -> Result<bool, Failure> {
+    let path = state.warden().join("prekeys").join(HEXLOWER.encode(prekey));
+    path.try_exists().or_fail(Kind::Environment)
+}
+
 /// Reads a prekey's id of 32 hexadecimal digits.
 pub(super) fn parse_prekey(text: &str) -> Result<[u8; 16], Failure> {
     let bytes = HEXLOWER.decode(text.as_bytes()).ok();

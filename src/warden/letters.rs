@@ -3,7 +3,9 @@
 //! The key that signs prekeys is who the site is; it stays in the warden's store. Who may speak to this process may say anything in the
 //! site's name that a letter can say, and can open nothing with it.
 
-use safelight_bundle::{Document, Heartbeat, JobEnded, PrekeyBatch, Receipt, ResultNotice};
+use safelight_bundle::{
+    Document, Heartbeat, JobEnded, PrekeyBatch, Receipt, RegisterNotice, ResultNotice,
+};
 use safelight_channel::Channel;
 use safelight_policies::id::VerifyKey;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ use crate::{
 use safelight_seal::random::Random;
 
 /// What a letter of a site may be.
-const CONTEXTS: [&str; 5] = [
+const CONTEXTS: [&str; 6] = [
+    RegisterNotice::CONTEXT,
     PrekeyBatch::CONTEXT,
     ResultNotice::CONTEXT,
     JobEnded::CONTEXT,

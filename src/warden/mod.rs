@@ -27,7 +27,7 @@ use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{
-    enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, erase,
+    enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, erase, has_prekey,
     mint_prekey, parse_key, revoke_client, revoke_node,
 };
 pub(crate) use letters::LetterSigner;

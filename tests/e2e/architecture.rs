@@ -318,6 +318,20 @@ fn every_threat_names_a_test_that_exists() {
     }
 }
 
+#[test]
+fn every_control_names_a_test_that_exists() {
+    let known = tests_by_name();
+    let rows = table("docs/controls.md", "# Controls");
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in &rows {
+        let [control, asked, enforced, tests, operator] = row.as_slice() else {
+            panic!("not five cells: {row:?}")
+        };
+        assert!(!asked.is_empty() && !enforced.is_empty() && !operator.is_empty());
+        named(tests, &known, control);
+    }
+}
+
 /// A code in the source is in the manual with the same meaning, and the other way round.
 #[test]
 fn exit_codes_are_documented() {

@@ -60,3 +60,45 @@ fn a_bench_prints_samples_medians_ratios_and_who_is_absent() {
     // Nothing is left of it: no mount, no process, no file.
     assert_eq!(std::fs::read_dir(&place).expect("place").count(), 0);
 }
+
+/// The log's bench prints what it says it measures, and no event of its own is lost.
+#[test]
+fn the_bench_of_the_log_loses_nothing() {
+    if !requires(&["root", "fuse"]) {
+        return;
+    }
+    let host = Host::new();
+    let place = host.dir("bench");
+    let mut bench = host.safelight();
+    bench.args([
+        "bench", "audit", "--json", "--rounds", "1", "--events", "2000", "--dir",
+    ]);
+    let ended = end(bench.arg(&place)).ok();
+    let said: serde_json::Value = serde_json::from_str(&ended.out).expect("one line of JSON");
+    let rows = said["rows"].as_array().expect("rows");
+    let row = |name: &str| {
+        rows.iter()
+            .find(|row| row["name"] == name)
+            .unwrap_or_else(|| panic!("{name} in {said}"))
+    };
+    assert_eq!(row("lost")["median"]["safelight"], 0.0);
+    for name in [
+        "write",
+        "size",
+        "verify",
+        "files",
+        "prove",
+        "check-proof",
+        "open-close",
+    ] {
+        assert!(
+            row(name)["median"]["safelight"].as_f64() > Some(0.0),
+            "{name} in {said}"
+        );
+    }
+    assert!(
+        row("open-close")["ratio"]["no log"].as_f64() > Some(0.0),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_dir(&place).expect("directory").count(), 0);
+}

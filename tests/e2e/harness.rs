@@ -65,9 +65,11 @@ fn has(need: &str) -> bool {
         "userns" => succeeds("unshare", &["--user", "true"]),
         // The kernel's answer is behind a system call; the program's own diagnosis asks it.
         "landlock" => doctor_says("landlock"),
-        "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip" => {
-            installed(need).is_some()
-        }
+        // Debian's own Python is what a session sees.
+        "numpy" => succeeds("/usr/bin/python3", &["-c", "import numpy"]),
+        "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip"
+        | "ffmpeg" | "convert" | "git" | "gcc" => installed(need).is_some(),
+        "pjdfstest" | "fsx" => suite(need).is_some(),
         "python-packages" => succeeds(
             &python().to_string_lossy(),
             &["-c", "import cryptography, blake3"],
@@ -102,6 +104,17 @@ pub(crate) fn python() -> PathBuf {
     let prepared = target.map(|target| target.join("python/bin/python3"));
     let prepared = prepared.filter(|python| python.exists());
     prepared.unwrap_or_else(|| PathBuf::from("python3"))
+}
+
+/// Where a suite is that is built from its crate: where `make setup` puts it, or where it was installed.
+pub(crate) fn suite(name: &str) -> Option<PathBuf> {
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/bin");
+    let built = built.join(name);
+    if built.is_file() {
+        Some(built)
+    } else {
+        installed(name)
+    }
 }
 
 /// Where a program is, as the session would find it.

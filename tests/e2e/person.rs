@@ -3,6 +3,8 @@
 //! The suite runs as root. The user's processes live in a mount namespace of their own, with an account of that number and a `/dev/fuse` as it
 //! is on most hosts, or as it is where it is root's alone.
 
+#![allow(dead_code, reason = "each suite uses the part that it needs")]
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown},

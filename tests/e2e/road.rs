@@ -155,6 +155,13 @@ fn a_frame_can_be_followed_from_submission_to_storage() {
     let why = farm.home.ask(&["job", "why", &job]).ok();
     assert!(why.out.contains("the supplier asked for north"), "{why:?}");
     farm.home.ask(&["audit", "verify", &job]).ok();
+    // Every log of every session is in north's register, which came home and was seen and signed there.
+    until("north's register is at home", || {
+        let said = farm.home.ask(&["audit", "verify", &job, "--json"]).ok();
+        let said: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+        let number = |name: &str| said[name].as_u64().unwrap_or(0);
+        (number("registered") >= 16 && number("register_seen") >= 16).then_some(())
+    });
     let files = farm.home.ask(&["audit", "files", &job]).ok();
     assert!(files.out.contains("/mnt/central/words.txt"), "{files:?}");
     let dark = farm.north.ask(&["audit", "files", &job]);

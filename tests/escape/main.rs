@@ -15,6 +15,7 @@ mod person;
 
 mod explain;
 mod ground;
+mod life;
 mod results;
 mod table;
 mod walls;

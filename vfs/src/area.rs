@@ -136,7 +136,7 @@ impl Area {
     }
 
     /// The same area once more. The other one must outlive it if it was handed over as a descriptor.
-    pub(crate) fn again(&self) -> Self {
+    pub fn again(&self) -> Self {
         Self::at(self.root.clone(), self.disk.clone(), None)
     }
 

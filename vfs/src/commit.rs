@@ -13,7 +13,7 @@ use safelight_seal::{
 };
 
 use crate::{
-    area::{self, Area},
+    area::{self, Area, Batch},
     content::{Content, Sealing as Todo, Store},
     lower::Unreadable,
     spread::{Room, spread},
@@ -221,6 +221,10 @@ impl<'a> Sealing<'a> {
     fn seal_parts(&mut self, to: &Area, random: &dyn Random) -> Result<(), Error> {
         let store = self.view.store();
         let parts = std::mem::take(&mut self.parts);
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let batch = to.batch();
         let sealed = spread(
             |hand| {
                 for part in parts {
@@ -231,10 +235,11 @@ impl<'a> Sealing<'a> {
                 Ok(())
             },
             |room, (part, key)| {
-                let sealed = seal_one(store, to, &part, key, room)?;
+                let sealed = seal_one(store, &batch, &part, key, room)?;
                 Ok::<_, Error>((part.place, sealed))
             },
         )?;
+        batch.settle()?;
         for ((entry, segment), sealed) in sealed {
             if let EntryKind::File { segments, .. } = &mut self.outputs.entries[entry].kind {
                 segments[segment] = sealed;
@@ -281,15 +286,16 @@ impl<'a> Sealing<'a> {
     }
 }
 
-/// Seals one segment's plaintext under a fresh key and stores it. All zeros need no object.
+/// Seals one segment's plaintext under a fresh key into the batch. All zeros need no object.
 fn seal_one(
     store: &Store,
-    to: &Area,
+    batch: &Batch<'_>,
     part: &Part<'_>,
     key: SegmentKey,
     room: &mut Room,
 ) -> Result<SegmentRef, Error> {
     let start = part.place.1 as u64 * SEGMENT_MAX as u64;
+    room.make(part.size as usize);
     let Room { plain, sealed } = room;
     let answer = part
         .content
@@ -299,7 +305,7 @@ fn seal_one(
         return Ok(SegmentRef::zero(part.size));
     }
     let (id, key) = seal_segment_into(key, plaintext, sealed)?;
-    to.put(id, sealed)?;
+    batch.put(id, sealed)?;
     Ok(SegmentRef {
         object: Some(id),
         len: plaintext.len() as u32,

@@ -410,6 +410,11 @@ impl Content {
         Ok(())
     }
 
+    /// Bytes of a range that nothing is stored for yet.
+    pub(crate) fn unstored(&self, offset: u64, len: u64) -> u64 {
+        self.shared().unstored(offset, len)
+    }
+
     /// The next offset at or after `offset` where a part of the wanted kind begins. Beyond the end: `ENXIO`.
     pub(crate) fn seek(&self, offset: u64, wanted: &Part) -> Answer<u64> {
         self.shared().seek(offset, wanted).ok_or(Errno::ENXIO)

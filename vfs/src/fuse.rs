@@ -10,6 +10,7 @@ mod convert;
 mod requests;
 
 use std::{
+    cell::Cell,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -31,8 +32,9 @@ use crate::{
 /// How long the kernel may keep what it was told: until it changes it itself.
 const KEEP: Duration = Duration::from_secs(86_400);
 
-/// The largest request: what `fs.fuse.max_pages_limit` allows by default since Linux 6.13 (256 pages).
-const REQUEST_MAX: u32 = 1 << 20;
+/// The largest request, half of what the kernel allows: what each event loop copies and encrypts then stays in its processor's own cache,
+/// and read-ahead has several under way.
+const REQUEST_MAX: u32 = 1 << 19;
 
 /// Requests that may be in flight in the background; the kernel's 12 starve read-ahead.
 const BACKGROUND: u16 = 64;
@@ -44,6 +46,23 @@ pub fn serve(view: Arc<View>, device: OwnedFd, threads: usize) -> std::io::Resul
     Session::from_fd(Adapter { view }, device, SessionACL::All, config)?.run()
 }
 
+thread_local! {
+    /// True while a panic of this thread is caught.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends the process at a panic that nobody catches. One in `fuser` itself would end an event loop, and leave who asked waiting for an
+/// answer beyond the reach of any signal: utimensat(2) with the earliest second there is does it. A session that fails is better.
+pub(crate) fn end_rather_than_hang() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !GUARDED.get() {
+            std::process::exit(1);
+        }
+    }));
+}
+
 struct Adapter {
     view: Arc<View>,
 }
@@ -51,7 +70,10 @@ struct Adapter {
 impl Adapter {
     /// Runs a callback's body. A panic becomes `EIO`, and what the session wrote is not trusted any more.
     fn guarded<T>(&self, body: impl FnOnce() -> Answer<T>) -> Answer<T> {
-        catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
+        GUARDED.set(true);
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        GUARDED.set(false);
+        outcome.unwrap_or_else(|_| {
             self.view.spoil();
             Err(Errno::EIO)
         })

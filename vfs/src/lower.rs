@@ -130,6 +130,10 @@ impl OpenSegment {
         file.read_exact_at(&mut header, 0)
             .map_err(|error| why(id, &error))?;
         let layout = layout(&header).map_err(|_| Unreadable::NotAuthentic(id))?;
+        let len = file.metadata().map_err(|error| why(id, &error))?.len();
+        if len != layout.file_len {
+            return Err(Unreadable::NotAuthentic(id));
+        }
         let mut tags = vec![0; layout.tags_len];
         file.read_exact_at(&mut tags, layout.tags_at)
             .map_err(|error| why(id, &error))?;

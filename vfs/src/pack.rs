@@ -164,6 +164,8 @@ fn whole(
 struct FilePart {
     /// Which entry it is of, and which of its segments.
     place: (usize, usize),
+    /// How many bytes it has, as the file says.
+    len: usize,
     file: Arc<File>,
     path: Arc<Path>,
 }
@@ -175,13 +177,20 @@ fn seal_part(
     part: &FilePart,
     room: &mut Room,
 ) -> Result<SegmentRef, Error> {
-    let Room { plain, sealed } = room;
-    plain.resize(SEGMENT_MAX, 0);
-    let start = part.place.1 as u64 * SEGMENT_MAX as u64;
-    let len = read_at(&part.file, start, plain).map_err(|source| Error::Read {
+    let failed = |source| Error::Read {
         path: part.path.to_path_buf(),
         source,
-    })?;
+    };
+    let start = part.place.1 as u64 * SEGMENT_MAX as u64;
+    let mut most = part.len;
+    if most == 0 {
+        // Some files say that they are empty, and are not.
+        let more = read_at(&part.file, start, &mut [0]).map_err(failed)? > 0;
+        most = if more { SEGMENT_MAX } else { 0 };
+    }
+    room.make(most);
+    let Room { plain, sealed } = room;
+    let len = read_at(&part.file, start, &mut plain[..most]).map_err(failed)?;
     let plaintext = &plain[..len];
     if plaintext.iter().all(|byte| *byte == 0) {
         return Ok(SegmentRef::zero(len as u32));
@@ -367,11 +376,14 @@ impl Packing<'_> {
             });
         }
         let (file, path): (_, Arc<Path>) = (Arc::new(file), path.into());
-        // Some files say that they are empty, and are not.
-        let count = metadata.len().div_ceil(SEGMENT_MAX as u64).max(1);
+        // At least one, of nothing if need be: it is asked whether that is true.
+        let len = metadata.len();
+        let count = len.div_ceil(SEGMENT_MAX as u64).max(1);
         for segment in 0..count as usize {
+            let rest = len - segment as u64 * SEGMENT_MAX as u64;
             let part = FilePart {
                 place: (self.entries.len(), segment),
+                len: rest.min(SEGMENT_MAX as u64) as usize,
                 file: file.clone(),
                 path: path.clone(),
             };

@@ -128,6 +128,7 @@ impl Error {
 
 /// The process's main function. The channel to the agent is standard input.
 pub fn main(random: &dyn Random, clock: Clock, expand: Expand) -> ExitCode {
+    crate::fuse::end_rather_than_hang();
     let (Ok(parent), Ok(_)) = (Channel::to_parent(), safelight_seal::harden::harden()) else {
         return ExitCode::FAILURE;
     };
@@ -183,6 +184,8 @@ fn story(
     ));
     let mut serving =
         Serving::prepare(&order, &layers, area, &attempt, log.clone(), random, clock)?;
+    // The views have what they show; a manifest of a million files takes as much again.
+    drop(layers);
     parent.send(&FromView::Ready)?;
 
     let launcher = Channel::from(launcher);

@@ -12,12 +12,11 @@ use std::{
     thread,
 };
 
-use safelight_seal::segment::SEGMENT_MAX;
 use zeroize::Zeroize;
 
 /// The fewest threads: one encrypts while the other waits for the disk.
 const THREADS_MIN: usize = 2;
-/// The most: each has about 33 MiB.
+/// The most: each has up to 33 MiB.
 const THREADS_MAX: usize = 4;
 
 /// A thread's own memory, kept from segment to segment.
@@ -31,9 +30,16 @@ pub(crate) struct Room {
 impl Room {
     fn new() -> Self {
         Self {
-            // As large as it will be, so that it never moves and leaves a copy behind.
-            plain: Vec::with_capacity(SEGMENT_MAX),
+            plain: Vec::new(),
             sealed: Vec::new(),
+        }
+    }
+
+    /// Makes `plain` at least so long, without leaving a copy of what was in it behind. What is in it then means nothing.
+    pub(crate) fn make(&mut self, len: usize) {
+        if self.plain.len() < len {
+            self.plain.zeroize();
+            self.plain = vec![0; len];
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU64, Ordering},
     },
 };
 
@@ -84,6 +84,8 @@ pub struct View {
     clock: Clock,
     handles: RwLock<HashMap<u64, Arc<Handle>>>,
     next_handle: AtomicU64,
+    /// The error number of the first write that failed; 0 before.
+    fault: AtomicI32,
     /// Bytes of names that open directories hold.
     listed: Arc<AtomicU64>,
     callers: Callers,
@@ -162,6 +164,7 @@ impl View {
             clock: setup.clock,
             handles: RwLock::default(),
             next_handle: AtomicU64::new(1),
+            fault: AtomicI32::new(0),
             listed: Arc::default(),
             callers: Callers::default(),
         })
@@ -340,6 +343,26 @@ impl View {
     pub(crate) fn spoil(&self) {
         if let Some(upper) = &self.store.upper {
             upper.poison();
+        }
+    }
+
+    /// A write failed: the first failure is what everybody is told from here on.
+    fn spoil_by(&self, errno: Errno) {
+        let _ = self
+            .fault
+            .compare_exchange(0, errno as i32, Ordering::AcqRel, Ordering::Acquire);
+        self.spoil();
+    }
+
+    /// Refuses whoever begins something that could not be committed any more. A renderer notices it with its next file at the latest,
+    /// though the kernel tells it of its last one only when it syncs or closes it.
+    fn whole(&self) -> Answer<()> {
+        match &self.store.upper {
+            Some(upper) if upper.is_poisoned() => match self.fault.load(Ordering::Acquire) {
+                0 => Err(Errno::EIO),
+                fault => Err(Errno::from_raw(fault)),
+            },
+            _ => Ok(()),
         }
     }
 

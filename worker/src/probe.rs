@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use safelight_policies::{
@@ -124,15 +124,18 @@ pub fn probe() -> HostReport {
     let exe = Path::new("/proc/self/exe");
     let root = rustix::process::geteuid().is_root();
     let mut features = BTreeMap::new();
-    for feature in [
+    // All at once: each child is a program to start and a namespace to make.
+    let attempts = [
         Feature::Landlock,
         Feature::Seccomp,
         Feature::UserNamespace,
         Feature::Namespaces,
         Feature::NetworkNamespace,
         Feature::Fuse,
-    ] {
-        let status = match attempt(exe, feature) {
+    ]
+    .map(|feature| (feature, attempt(exe, feature)));
+    for (feature, child) in attempts {
+        let status = match child.and_then(outcome) {
             Ok(()) => Status::Active,
             Err(failed) => diagnose::refused(feature, &failed, root),
         };
@@ -211,20 +214,23 @@ pub fn check(terms: &Terms, report: &HostReport) -> Result<Vec<Warning>, Unenfor
 }
 
 /// Lets a child try a feature.
-fn attempt(exe: &Path, feature: Feature) -> Result<(), Failed> {
-    let step = |errno: Option<i32>| Failed {
-        step: "start a probe".to_owned(),
-        path: String::new(),
-        errno: errno.unwrap_or(libc::EIO),
-    };
-    let output = Command::new(exe)
+fn attempt(exe: &Path, feature: Feature) -> Result<Child, Failed> {
+    Command::new(exe)
         .args([COMMAND, feature.as_str()])
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output()
-        .map_err(|error| step(error.raw_os_error()))?;
+        .spawn()
+        .map_err(|error| not_tried(error.raw_os_error()))
+}
+
+/// What a child found out.
+fn outcome(child: Child) -> Result<(), Failed> {
+    let output = child
+        .wait_with_output()
+        .map_err(|error| not_tried(error.raw_os_error()))?;
     if output.status.success() {
         return Ok(());
     }
@@ -232,10 +238,18 @@ fn attempt(exe: &Path, feature: Feature) -> Result<(), Failed> {
     let text = String::from_utf8_lossy(&output.stdout);
     let mut words = text.trim_end().splitn(3, '\t');
     let errno = words.next().and_then(|word| word.parse().ok());
-    let mut failed = step(errno);
+    let mut failed = not_tried(errno);
     failed.step = words.next().unwrap_or("probe").to_owned();
     failed.path = words.next().unwrap_or_default().to_owned();
     Err(failed)
+}
+
+fn not_tried(errno: Option<i32>) -> Failed {
+    Failed {
+        step: "start a probe".to_owned(),
+        path: String::new(),
+        errno: errno.unwrap_or(libc::EIO),
+    }
 }
 
 /// Really makes a leaf, and looks at what it has.

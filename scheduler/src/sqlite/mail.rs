@@ -15,7 +15,7 @@ use super::{
     SqliteLedger,
     queues::{Arrival, arrive},
     read,
-    statements::{begin, failed, one},
+    statements::{Change, begin, failed, one},
 };
 use crate::{
     Error, Terms,
@@ -46,6 +46,26 @@ pub struct Received<'a> {
 
 fn hex(key: &VerifyKey) -> String {
     HEXLOWER.encode(&key.0)
+}
+
+async fn number(change: &mut Change<'_>, numbers: &Numbers) -> Result<(), Error> {
+    let query = sqlx::query(
+        "INSERT INTO letter_numbers (recipient, numbers) VALUES (?, ?)
+         ON CONFLICT (recipient) DO UPDATE SET numbers = excluded.numbers",
+    )
+    .bind(hex(&numbers.to))
+    .bind(text(numbers)?);
+    one(change, query).await
+}
+
+async fn put(change: &mut Change<'_>, item: &Item) -> Result<(), Error> {
+    let query = sqlx::query(
+        "INSERT INTO letter_out (letter, item) VALUES (?, ?)
+         ON CONFLICT (letter) DO UPDATE SET item = excluded.item",
+    )
+    .bind(item.of().to_string())
+    .bind(text(item)?);
+    one(change, query).await
 }
 
 impl SqliteLedger {
@@ -89,20 +109,8 @@ impl SqliteLedger {
     pub async fn store_letter(&self, numbers: &Numbers, item: &Item) -> Result<(), Error> {
         let mut connection = self.connection.lock().await;
         let mut change = begin(&mut connection).await?;
-        let query = sqlx::query(
-            "INSERT INTO letter_numbers (recipient, numbers) VALUES (?, ?)
-             ON CONFLICT (recipient) DO UPDATE SET numbers = excluded.numbers",
-        )
-        .bind(hex(&numbers.to))
-        .bind(text(numbers)?);
-        one(&mut change, query).await?;
-        let query = sqlx::query(
-            "INSERT INTO letter_out (letter, item) VALUES (?, ?)
-             ON CONFLICT (letter) DO UPDATE SET item = excluded.item",
-        )
-        .bind(item.of().to_string())
-        .bind(text(item)?);
-        one(&mut change, query).await?;
+        number(&mut change, numbers).await?;
+        put(&mut change, item).await?;
         change.commit().await.map_err(failed)
     }
 
@@ -115,6 +123,52 @@ impl SqliteLedger {
             .await
             .map(drop)
             .map_err(failed)
+    }
+
+    /// Keeps a letter in place of another, which goes, and the numbers of its recipient. Errands about the other are about the new one.
+    pub async fn replace_letter(
+        &self,
+        old: ObjectId,
+        numbers: &Numbers,
+        item: &Item,
+    ) -> Result<(), Error> {
+        let (old, new) = (old.to_string(), item.of().to_string());
+        let mut connection = self.connection.lock().await;
+        let mut change = begin(&mut connection).await?;
+        number(&mut change, numbers).await?;
+        sqlx::query("DELETE FROM letter_out WHERE letter = ?")
+            .bind(old.clone())
+            .execute(&mut *change)
+            .await
+            .map_err(failed)?;
+        put(&mut change, item).await?;
+        sqlx::query("UPDATE errand SET subject = ? WHERE subject = ?")
+            .bind(new)
+            .bind(old)
+            .execute(&mut *change)
+            .await
+            .map_err(failed)?;
+        change.commit().await.map_err(failed)
+    }
+
+    /// Keeps what a letter is that is on its way, unless it is done by now.
+    pub async fn change_letter(&self, item: &Item) -> Result<bool, Error> {
+        let mut connection = self.connection.lock().await;
+        sqlx::query("UPDATE letter_out SET item = ? WHERE letter = ?")
+            .bind(text(item)?)
+            .bind(item.of().to_string())
+            .execute(&mut *connection)
+            .await
+            .map(|done| done.rows_affected() == 1)
+            .map_err(failed)
+    }
+
+    /// Keeps the numbers of a recipient alone: a new run of them begins.
+    pub async fn store_numbers(&self, numbers: &Numbers) -> Result<(), Error> {
+        let mut connection = self.connection.lock().await;
+        let mut change = begin(&mut connection).await?;
+        number(&mut change, numbers).await?;
+        change.commit().await.map_err(failed)
     }
 
     /// The letters on their way to this recipient, and its numbers.
@@ -187,6 +241,17 @@ impl SqliteLedger {
         let signed = row.map(|row| row.try_get("signed").map_err(failed));
         change.commit().await.map_err(failed)?;
         signed.transpose()
+    }
+
+    /// Forgets the unused prekeys of a site: in a copy from before, some of them were used since.
+    pub async fn forget_prekeys(&self, site: &VerifyKey) -> Result<(), Error> {
+        let mut connection = self.connection.lock().await;
+        sqlx::query("DELETE FROM prekey WHERE site = ? AND job IS NULL")
+            .bind(hex(site))
+            .execute(&mut *connection)
+            .await
+            .map(drop)
+            .map_err(failed)
     }
 
     /// How many prekeys of a site are unused.

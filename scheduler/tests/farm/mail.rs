@@ -82,6 +82,7 @@ async fn letters_that_go_are_kept_with_their_numbers_until_they_are_done() {
         expires: START + 9,
         offers: 0,
         offered: 0,
+        held: None,
     };
     let numbers = |number| Numbers {
         to: THEM,
@@ -104,6 +105,82 @@ async fn letters_that_go_are_kept_with_their_numbers_until_they_are_done() {
     ledger.remove_letter(item(1).of()).await.unwrap();
     let out = ledger.letters_out(&THEM).await.unwrap();
     assert_eq!(out, (Some(numbers(2)), vec![offered]));
+}
+
+#[tokio::test]
+async fn a_letter_that_takes_anothers_place_takes_over_what_is_waited_for() {
+    let site = Site::new().await;
+    let (new, terms) = (outline(1, &[(1, &[])]), Terms::default());
+    let received = Received {
+        outline: &new,
+        envelope: ObjectId([1; 32]),
+        terms: &terms,
+    };
+    let ledger = &site.ledger;
+    let came = row(1, Some(Verdict::Accepted));
+    ledger
+        .keep_letter(&came, Some(received), START)
+        .await
+        .unwrap();
+    let item = |number: u64| Item {
+        to: THEM,
+        seq: seq(number),
+        kind: Kind::Result,
+        bytes: vec![number as u8; 3],
+        load: None,
+        expires: START + 9,
+        offers: 0,
+        offered: 0,
+        held: None,
+    };
+    let last = |number| Numbers {
+        to: THEM,
+        last: seq(number),
+    };
+    let (old, next) = (item(1), item(2));
+    ledger.store_letter(&last(1), &old).await.unwrap();
+    let subject = old.of().to_string();
+    ledger
+        .add_errand("letter", &subject, job(1), START)
+        .await
+        .unwrap();
+    let held = Item {
+        held: Some(safelight_bundle::Held {
+            code: None,
+            at: START,
+            again: true,
+        }),
+        ..old.clone()
+    };
+    assert!(ledger.change_letter(&held).await.unwrap());
+    assert_eq!(ledger.letters_out(&THEM).await.unwrap().1, [held]);
+    ledger
+        .replace_letter(old.of(), &last(2), &next)
+        .await
+        .unwrap();
+    let out = ledger.letters_out(&THEM).await.unwrap();
+    assert_eq!(out, (Some(last(2)), vec![next.clone()]));
+    assert!(!ledger.change_letter(&old).await.unwrap(), "it is gone");
+    let errands = ledger.errands("letter", None, 9).await.unwrap();
+    let subjects: Vec<_> = errands.into_iter().map(|it| it.subject).collect();
+    assert_eq!(subjects, [next.of().to_string()]);
+    // A new run of numbers begins, and the letters on their way stay.
+    ledger.store_numbers(&last(0)).await.unwrap();
+    let out = ledger.letters_out(&THEM).await.unwrap();
+    assert_eq!(out, (Some(last(0)), vec![next]));
+}
+
+#[tokio::test]
+async fn prekeys_are_forgotten_unless_a_job_has_them() {
+    let site = Site::new().await;
+    let ledger = &site.ledger;
+    let two = [([1; 16], vec![1]), ([2; 16], vec![2])];
+    ledger.add_prekeys(&THEM, &two).await.unwrap();
+    ledger.take_prekey(&THEM, job(1)).await.unwrap();
+    ledger.forget_prekeys(&THEM).await.unwrap();
+    assert_eq!(ledger.prekeys_left(&THEM).await.unwrap(), 0);
+    let kept = ledger.take_prekey(&THEM, job(1)).await.unwrap();
+    assert_eq!(kept, Some(vec![1]));
 }
 
 #[tokio::test]

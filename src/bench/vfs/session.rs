@@ -174,9 +174,9 @@ impl Job {
             quota: self.terms.limits.quota,
             output: 1 << 20,
             env_pass: Vec::new(),
+            instead: Vec::new(),
             owner: (uid.as_raw(), gid.as_raw()),
             deadline: process::now_seconds() + LEASE,
-            instead: Vec::new(),
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &ProveArgs) -> Result<(), Failure> {
 pub(super) fn verify(state: &State, path: &Path) -> Result<(), Failure> {
     let proof: Proof = serde_json::from_slice(&jobs::read(path)?)
         .map_err(|error| Failure::new(Kind::User, format!("{}: {error}", path.display())))?;
-    let statement = proof.verify(&registers::site_signer(state)?.verifier())?;
+    let statement = registers::verify(state, &proof)?;
     print(format!(
         "record {} of {} is on the log as the register's entry {} has it",
         proof.seq, statement.job, proof.entry

@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     let [opened] = asked.jobs() else {
         return Err(Failure::new(Kind::User, "a report is about one job"));
     };
-    let verdict = verify::verdict(&asked.state, opened)?;
+    let (verdict, registered) = verify::verdict(&asked.state, opened)?;
     let mut gathered = Gathered::default();
     let walked = records::in_order(
         &asked.logs(opened)?,
@@ -82,7 +82,7 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
             Ok(())
         },
     )?;
-    let page = gathered.page(&asked.state, opened, &verdict)?;
+    let page = gathered.page(&asked.state, opened, (&verdict, registered))?;
     let mut file = ExportFile::begin(&arguments.html)?;
     file.bytes(page.as_bytes())?;
     file.finish()?;
@@ -188,7 +188,7 @@ impl Gathered {
         &self,
         state: &State,
         opened: &OpenedJob,
-        findings: &[String],
+        (findings, registered): (&[String], bool),
     ) -> Result<String, Failure> {
         let outline = &opened.envelope.outline;
         let mut page = Page::begin(&format!("Job report: {}", opened.job()));
@@ -204,7 +204,7 @@ impl Gathered {
             ("Last record", utc_of_ns(last)),
             ("Written", utc(process::now_seconds())),
         ]);
-        page.verdict(findings, self.records);
+        page.verdict(findings, self.records, registered);
         let sum = Summary::of(&self.paths);
         page.figures(&[
             ("paths read", sum.read.to_string()),
@@ -280,22 +280,15 @@ impl Gathered {
 /// The register's head, so that the page can be held against the register later.
 fn register(state: &State, opened: &OpenedJob, page: &mut Page) -> Result<(), Failure> {
     let client = &opened.envelope.outline.client;
-    if let Some((head, note)) = registers::last_seen(state, client)? {
-        page.heading("The register");
-        page.text(&format!(
-            "The client's side saw and signed the register of this site up to entry {}. Both signatures stand below, as signed notes (C2SP).",
-            head.size
-        ));
+    for known in registers::known(state, client)? {
+        let Some((head, note)) = known.last_seen(state)? else {
+            continue;
+        };
+        page.heading(&format!("{} up to entry {}", known.name(), head.size));
+        page.text("The client's side saw it and signed. Both signatures stand below, as signed notes (C2SP), and then the keys.");
         page.plain(&shown_lines(&note));
-        let (site, client) = (
-            registers::site_signer(state)?,
-            registers::witness_signer(state)?,
-        );
-        page.plain(&format!(
-            "{}\n{}",
-            site.verifier().text(),
-            client.verifier().text()
-        ));
+        let client = registers::witness_signer(state)?.verifier();
+        page.plain(&format!("{}\n{}", known.key(), client.text()));
     }
     Ok(())
 }

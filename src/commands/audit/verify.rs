@@ -59,9 +59,9 @@ pub(super) fn verify(chosen: &ChosenJob, json: bool) -> Result<(), Failure> {
     verdict.conclude(job)
 }
 
-/// What is wrong with a job's logs, in words.
-pub(super) fn verdict(state: &State, opened: &OpenedJob) -> Result<Vec<String>, Failure> {
-    whole_verdict(state, opened).map(|verdict| verdict.findings)
+/// What is wrong with a job's logs, in words, and whether a register tells of them.
+pub(super) fn verdict(state: &State, opened: &OpenedJob) -> Result<(Vec<String>, bool), Failure> {
+    whole_verdict(state, opened).map(|verdict| (verdict.findings, verdict.registered > 0))
 }
 
 fn whole_verdict(state: &State, opened: &OpenedJob) -> Result<Verdict, Failure> {

@@ -108,8 +108,10 @@ impl Home {
             books: &self.books,
             peer: &peer(from),
             now: NOW,
-            going: BTreeSet::new(),
+            going: BTreeMap::new(),
+            seen: None,
             receipts: Vec::new(),
+            own: None,
         };
         let letter = AnyLetter::Result(letter.clone());
         arrivals.mean(&letter, &peer(from).card.letters).unwrap();
@@ -127,8 +129,10 @@ impl Home {
             books: &self.books,
             peer: &peer(from),
             now: NOW,
-            going: BTreeSet::new(),
+            going: BTreeMap::new(),
+            seen: None,
             receipts: Vec::new(),
+            own: None,
         };
         let letter = AnyLetter::Ended(letter);
         arrivals.mean(&letter, &peer(from).card.letters).unwrap();

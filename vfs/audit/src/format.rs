@@ -1,11 +1,11 @@
-//! The bytes of an audit log, version 0: a header and frames. Pure.
+//! The bytes of an audit log, version 1: a header and frames. Pure.
 //!
 //! ```text
 //! file   = header frame*
 //! header = "SLAUDIT\0" | version u16 | len u16 | postcard(Header) | chain_0
 //! frame  = len u32 | postcard(Record) | chain_i
-//! chain_0 = BLAKE3 derive_key("safelight v0 audit header", all header bytes before it)
-//! chain_i = BLAKE3 derive_key("safelight v0 audit record", chain_(i-1) | len | postcard(Record))
+//! chain_0 = BLAKE3 derive_key("safelight v1 audit header", all header bytes before it)
+//! chain_i = BLAKE3 derive_key("safelight v1 audit record", chain_(i-1) | len | postcard(Record))
 //! ```
 //! Integers are little-endian, a chain value has 32 bytes. `derive_key` is BLAKE3's third mode (BLAKE3 paper, section 2.3), here for
 //! domain separation; no secret enters it.
@@ -19,7 +19,7 @@ use crate::{Error, record::Record};
 pub const MAGIC: &[u8; 8] = b"SLAUDIT\0";
 
 /// The version of the format.
-pub const VERSION: u16 = 0;
+pub const VERSION: u16 = 1;
 
 /// The longest encoded record: a message of the channel and what the writer adds to it.
 pub const BODY_MAX: usize = safelight_channel::MESSAGE_MAX + 64;
@@ -106,7 +106,7 @@ impl Header {
 }
 
 fn header_chain(bytes: &[u8]) -> Chain {
-    blake3::derive_key("safelight v0 audit header", bytes)
+    blake3::derive_key("safelight v1 audit header", bytes)
 }
 
 /// Computes links. Holds the hashed context so that it is not hashed again for each record.
@@ -115,7 +115,7 @@ pub(crate) struct Linker(blake3::Hasher);
 
 impl Linker {
     pub(crate) fn new() -> Self {
-        Self(blake3::Hasher::new_derive_key("safelight v0 audit record"))
+        Self(blake3::Hasher::new_derive_key("safelight v1 audit record"))
     }
 
     /// The link of a record whose encoded body is `body`, after `previous`.

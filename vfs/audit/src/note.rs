@@ -159,12 +159,9 @@ impl Verifier {
         let text = format!("{text}\n");
         let public = UnparsedPublicKey::new(&ED25519, &self.key);
         for line in lines.lines() {
-            let Some((name, signature)) = line
+            let (name, signature) = line
                 .strip_prefix("\u{2014} ")
-                .and_then(|it| it.split_once(' '))
-            else {
-                return None;
-            };
+                .and_then(|it| it.split_once(' '))?;
             let bytes = BASE64.decode(signature.as_bytes()).ok()?;
             let (id, mut rest) = bytes.split_first_chunk::<4>()?;
             if name != self.name || *id != self.id() {

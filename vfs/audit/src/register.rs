@@ -182,6 +182,19 @@ impl Register {
         tree::consistency(old, self.size(), &|level, index| self.node(level, index))
     }
 
+    /// The head that the register had with `size` entries, by its tiles.
+    pub fn head_at(&self, size: u64) -> Result<Option<Head>, Error> {
+        let Some(head) = self.head.as_ref().filter(|head| size <= head.size) else {
+            return Ok(None);
+        };
+        let frontier = Frontier::of(size, &|level, index| self.node(level, index))?;
+        Ok(Some(Head {
+            origin: head.origin.clone(),
+            size,
+            root: frontier.root(),
+        }))
+    }
+
     /// The root as the first `size` entries themselves have it: what the tiles say is not believed.
     pub fn root_of_entries(&self, size: u64) -> Result<Option<Hash>, Error> {
         let mut frontier = Frontier::default();
@@ -194,12 +207,13 @@ impl Register {
         Ok((frontier.size() == size).then(|| frontier.root()))
     }
 
-    /// Appends entries and signs the new head. When this returns it is on the disk.
-    pub fn append(
+    /// Appends entries, and the note that `sign` answers for the new head. When this returns it is on the disk; if `sign` fails, the
+    /// register is as it was.
+    pub fn append_checked(
         directory: &Path,
         origin: &str,
         entries: &[Vec<u8>],
-        sign: impl FnOnce(&Head) -> String,
+        sign: impl FnOnce(&Head) -> Result<String, Error>,
     ) -> Result<Self, Error> {
         let _lock = lock(directory)?;
         let register = Self::open(directory)?;
@@ -223,7 +237,7 @@ impl Register {
             size: frontier.size(),
             root: frontier.root(),
         };
-        let note = sign(&head);
+        let note = sign(&head)?;
         write_whole(&directory.join("checkpoint"), note.as_bytes())?;
         // What the narrower tiles held is in the wider ones.
         rows.sweep(&register);
@@ -242,7 +256,7 @@ impl Register {
         entries: &[Vec<u8>],
         signer: &Signer,
     ) -> Result<Self, Error> {
-        Self::append(directory, origin, entries, |head| signer.sign(head, 0))
+        Self::append_checked(directory, origin, entries, |head| Ok(signer.sign(head, 0)))
     }
 }
 

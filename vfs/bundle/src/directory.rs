@@ -82,6 +82,11 @@ impl Directory {
         aside::put_back(&self.door()?, to, aside)
     }
 
+    /// Deletes what was set aside, with the reason beside it. False if there is nothing of that name.
+    pub fn discard(&self, to: &VerifyKey, stem: &str) -> Result<bool, MediumError> {
+        aside::discard(&self.door()?, to, stem)
+    }
+
     fn door(&self) -> Result<Door<'_>, MediumError> {
         Door::open(&self.folder)
     }

@@ -29,6 +29,8 @@ use watch::Watch;
 const RESEND: u64 = 600;
 /// How long an odd name may lie in the folder: something may be copying under it. In seconds.
 const ODD_MAX: u64 = 86_400;
+/// How many letters whose numbers are refused are answered within [`RESEND`]: whoever kept old letters can bring them again and again.
+const ECHOES_MAX: u32 = 256;
 
 /// The reader of hot folders. One for each reader's key, and one for each folder.
 pub struct Inbox {
@@ -39,6 +41,24 @@ pub struct Inbox {
     settled: HashMap<EntryName, u64>,
     odd: BTreeMap<EntryName, u64>,
     watch: Watch,
+    echoes: Echoes,
+}
+
+/// How many letters were answered whose numbers are refused, and since when.
+#[derive(Default)]
+struct Echoes {
+    since: u64,
+    count: u32,
+}
+
+impl Echoes {
+    fn may(&mut self, now: u64) -> bool {
+        if now.saturating_sub(self.since) >= RESEND {
+            (self.since, self.count) = (now, 0);
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= ECHOES_MAX
+    }
 }
 
 /// What one scan works with.
@@ -61,6 +81,7 @@ impl Inbox {
             settled: HashMap::new(),
             odd: BTreeMap::new(),
             watch: Watch::default(),
+            echoes: Echoes::default(),
         }
     }
 
@@ -188,6 +209,10 @@ impl Inbox {
             Judgement::Refuse { refusal, of } => {
                 self.refuse_or_wait(name, &bytes, refusal, of, scan)
             }
+            Judgement::Renumber { refusal, of } => {
+                self.echo(name, refusal, of, scan);
+                Ok(())
+            }
         }
     }
 
@@ -299,6 +324,20 @@ impl Inbox {
         }
         self.set_aside(name.entry(), Some(name), refusal, scan);
         Ok(())
+    }
+
+    /// A letter whose number is refused: its sender is told that, for a while once only, whoever brings it again.
+    fn echo(&mut self, name: ReadyName, refusal: Refusal, of: ObjectId, scan: &mut Scan<'_>) {
+        let code = refusal.code();
+        self.settled.insert(name.entry(), scan.now);
+        self.set_aside(name.entry(), Some(name), refusal, scan);
+        if name.kind.is_answered() && self.echoes.may(scan.now) {
+            scan.report.receipts.push(Owed {
+                to: name.from,
+                of,
+                verdict: Verdict::Refused { code },
+            });
+        }
     }
 
     fn set_aside(

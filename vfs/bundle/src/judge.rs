@@ -30,7 +30,9 @@ impl Role {
     pub const fn may_send(self, kind: Kind) -> bool {
         match kind {
             Kind::Job | Kind::Cancel => matches!(self, Self::Client),
-            Kind::Result | Kind::Prekeys | Kind::Ended => matches!(self, Self::Site),
+            Kind::Result | Kind::Prekeys | Kind::Ended | Kind::Register => {
+                matches!(self, Self::Site)
+            }
             Kind::Receipt | Kind::Heartbeat => true,
         }
     }
@@ -117,6 +119,13 @@ pub enum Judgement {
         /// The letter, if the sender is to be told and the number is now used: it is authentic, for us, and not settled.
         of: Option<ObjectId>,
     },
+    /// Set it aside, and tell its sender, who lost count if it is no replay: the same under a new number may be taken. Nothing is marked.
+    Renumber {
+        /// Why.
+        refusal: Refusal,
+        /// The letter: authentic, and for us.
+        of: ObjectId,
+    },
 }
 
 /// Judges a letter by its name and its bytes. `now` is in seconds since 1970.
@@ -136,10 +145,25 @@ pub fn judge(
     let seq = letter.stamp().seq;
     match windows.seen(&name.from, seq, of) {
         Seen::Settled { verdict } => return Judgement::Again { of, verdict },
-        Seen::Other { of } => return refuse(Refusal::Replayed { of }),
-        // Not answered: it may have been accepted, and nobody remembers.
-        Seen::TooOld => return refuse(Refusal::TooOld),
-        Seen::StaleEpoch => return refuse(Refusal::StaleEpoch),
+        Seen::Other { of: other } => {
+            return Judgement::Renumber {
+                refusal: Refusal::Replayed { of: other },
+                of,
+            };
+        }
+        // It may have been accepted, and nobody remembers; what it means is taken once, under whichever number.
+        Seen::TooOld => {
+            return Judgement::Renumber {
+                refusal: Refusal::TooOld,
+                of,
+            };
+        }
+        Seen::StaleEpoch => {
+            return Judgement::Renumber {
+                refusal: Refusal::StaleEpoch,
+                of,
+            };
+        }
         Seen::Held => {}
         Seen::Never if is_crowded(windows, &name.from) => return Judgement::Later(Later::Crowded),
         Seen::Never => {}

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, JobEnded, PrekeyBatch,
-    Receipt, ResultNotice, Stamp, open, signed::HEAD,
+    Receipt, RegisterNotice, ResultNotice, Stamp, open, seal, signed::HEAD,
 };
 
 /// What a letter is about.
@@ -30,11 +30,13 @@ pub enum Kind {
     Cancel,
     /// A [`JobEnded`].
     Ended,
+    /// A [`RegisterNotice`].
+    Register,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Job,
         Self::Result,
         Self::Prekeys,
@@ -42,6 +44,7 @@ impl Kind {
         Self::Heartbeat,
         Self::Cancel,
         Self::Ended,
+        Self::Register,
     ];
 
     /// What a letter's name ends with.
@@ -54,12 +57,19 @@ impl Kind {
             Self::Heartbeat => "heartbeat",
             Self::Cancel => "cancel",
             Self::Ended => "ended",
+            Self::Register => "register",
         }
     }
 
     /// True if the reader owes a receipt. A receipt for a receipt would never end, and nobody waits for a heartbeat's.
     pub const fn is_answered(self) -> bool {
         !matches!(self, Self::Receipt | Self::Heartbeat)
+    }
+
+    /// True if a letter of this kind is kept when it is refused or not answered: nothing else tells what it tells. An announcement is not:
+    /// its job fails, and may be handed in again.
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::Result | Self::Ended | Self::Prekeys)
     }
 
     /// The most bytes that a signed letter of this kind has.
@@ -72,6 +82,7 @@ impl Kind {
             Self::Heartbeat => Heartbeat::BYTES_MAX,
             Self::Cancel => Cancel::BYTES_MAX,
             Self::Ended => JobEnded::BYTES_MAX,
+            Self::Register => RegisterNotice::BYTES_MAX,
         }
     }
 }
@@ -123,6 +134,7 @@ pub enum AnyLetter {
     Heartbeat(Heartbeat),
     Cancel(Cancel),
     Ended(JobEnded),
+    Register(RegisterNotice),
 }
 
 impl AnyLetter {
@@ -136,6 +148,7 @@ impl AnyLetter {
             Kind::Heartbeat => Self::Heartbeat(open(bytes, signer)?),
             Kind::Cancel => Self::Cancel(open(bytes, signer)?),
             Kind::Ended => Self::Ended(open(bytes, signer)?),
+            Kind::Register => Self::Register(open(bytes, signer)?),
         })
     }
 
@@ -149,6 +162,7 @@ impl AnyLetter {
             Self::Heartbeat(_) => Kind::Heartbeat,
             Self::Cancel(_) => Kind::Cancel,
             Self::Ended(_) => Kind::Ended,
+            Self::Register(_) => Kind::Register,
         }
     }
 
@@ -162,6 +176,26 @@ impl AnyLetter {
             Self::Heartbeat(letter) => letter.stamp(),
             Self::Cancel(letter) => letter.stamp(),
             Self::Ended(letter) => letter.stamp(),
+            Self::Register(letter) => letter.stamp(),
+        }
+    }
+
+    /// Signs the same under another stamp; see [`crate::seal`].
+    pub(crate) fn seal_again(
+        mut self,
+        stamp: Stamp,
+        signer: &VerifyKey,
+        sign: impl FnOnce(&str, &[u8]) -> [u8; 64],
+    ) -> Result<Vec<u8>, Error> {
+        match &mut self {
+            Self::Job(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Result(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Prekeys(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Receipt(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Heartbeat(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Cancel(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Ended(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Register(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
         }
     }
 
@@ -174,9 +208,21 @@ impl AnyLetter {
             | Self::Receipt(_)
             | Self::Heartbeat(_)
             | Self::Cancel(_)
-            | Self::Ended(_) => None,
+            | Self::Ended(_)
+            | Self::Register(_) => None,
         }
     }
+}
+
+fn restamped<T: Letter>(
+    letter: &mut T,
+    of: impl FnOnce(&mut T) -> &mut Stamp,
+    stamp: Stamp,
+    signer: &VerifyKey,
+    sign: impl FnOnce(&str, &[u8]) -> [u8; 64],
+) -> Result<Vec<u8>, Error> {
+    *of(letter) = stamp;
+    seal(letter, signer, sign)
 }
 
 /// The error of a document that says what it may not, if it does.

@@ -205,6 +205,22 @@ pub enum MediumError {
 }
 
 impl MediumError {
+    /// What is wrong, in one word.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Gone { .. } => "gone",
+            Self::NotAHotFolder { .. } => "not-a-hot-folder",
+            Self::Full { .. } => "full",
+            Self::ReadOnly { .. } => "read-only",
+            Self::Denied { .. } => "denied",
+            Self::Escapes { .. } => "escapes",
+            Self::Irregular { .. } => "irregular",
+            Self::TooLong { .. } => "too-long",
+            Self::AsideFull { .. } => "aside-full",
+            Self::Io { .. } => "failing",
+        }
+    }
+
     /// What to do next, as a sentence for whoever runs the site.
     pub const fn next_step(&self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@
 //! - Blobs go first, then the letter. What is on the medium with the right length and hash is not sent again, so an interrupted push goes on.
 //! - A receipt, or the letter's end, removes from the medium what nobody else waits for.
 
+mod again;
 mod blobs;
 mod item;
 
@@ -13,7 +14,7 @@ use safelight_policies::id::{ObjectId, VerifyKey};
 
 use crate::{Epoch, Letter, Load, Medium, Objects, Receipt, Seq, Stamp, Verdict, seal};
 use blobs::{load_list, put_load};
-pub use item::{Collected, Item, Journal, Numbers, OutboxError, Posted, Pushed};
+pub use item::{Collected, Held, Item, Journal, Numbers, OutboxError, Posted, Pushed};
 
 /// The sender's side of hot folders. One for each sender's key, and one for each folder.
 pub struct Outbox {
@@ -85,6 +86,7 @@ impl Outbox {
             expires,
             offers: 0,
             offered: 0,
+            held: None,
         };
         let numbers = Numbers { to, last: seq };
         store(journal, &numbers, &item)?;
@@ -109,7 +111,10 @@ impl Outbox {
             let Some(item) = self.items.get(&key) else {
                 continue;
             };
-            let done = if now >= item.end() {
+            let done = if now >= item.end() && item.kind.is_kept() {
+                pushed.held.push(item.of());
+                self.hold(key, None, now, medium, objects, journal)
+            } else if now >= item.end() {
                 let (of, answered) = (item.of(), item.kind.is_answered());
                 self.drop_item(key, medium, objects, journal).map(|()| {
                     if answered {
@@ -183,11 +188,25 @@ impl Outbox {
         let Some(key) = found.map(|(key, _)| *key) else {
             return Ok(Collected::Unknown);
         };
-        self.drop_item(key, medium, objects, journal)?;
-        let of = receipt.of;
+        let (of, seq) = (receipt.of, key.1);
+        let kept = self.items.get(&key).is_some_and(|it| it.kind.is_kept());
         Ok(match receipt.verdict {
-            Verdict::Accepted => Collected::Accepted { of },
-            Verdict::Refused { code } => Collected::Refused { of, code },
+            Verdict::Refused { code } if code.is_of_the_number() => {
+                Collected::Renumber { of, seq, code }
+            }
+            Verdict::Refused { code } if kept => {
+                let at = receipt.stamp.issued;
+                self.hold(key, Some(code), at, medium, objects, journal)?;
+                Collected::Held { of, code }
+            }
+            Verdict::Refused { code } => {
+                self.drop_item(key, medium, objects, journal)?;
+                Collected::Refused { of, code }
+            }
+            Verdict::Accepted => {
+                self.drop_item(key, medium, objects, journal)?;
+                Collected::Accepted { of }
+            }
         })
     }
 
@@ -202,6 +221,22 @@ impl Outbox {
         let Some(item) = self.items.get(&key) else {
             return Ok(());
         };
+        self.take_back(key, item, medium, objects)?;
+        journal
+            .remove(item.of())
+            .map_err(|source| OutboxError::Journal { source })?;
+        self.items.remove(&key);
+        Ok(())
+    }
+
+    /// Takes a letter and what only it brings off the medium.
+    fn take_back(
+        &self,
+        key: ([u8; 32], Seq),
+        item: &Item,
+        medium: &dyn Medium,
+        objects: &dyn Objects,
+    ) -> Result<(), OutboxError> {
         let failed = |source| OutboxError::Medium { source };
         medium
             .remove_ready(&item.to, &item.name(self.me).entry())
@@ -209,10 +244,6 @@ impl Outbox {
         for blob in self.only_of(key, objects) {
             medium.remove_blob(blob).map_err(failed)?;
         }
-        journal
-            .remove(item.of())
-            .map_err(|source| OutboxError::Journal { source })?;
-        self.items.remove(&key);
         Ok(())
     }
 
@@ -232,7 +263,8 @@ impl Outbox {
             return BTreeSet::new();
         };
         let mut mine: BTreeSet<ObjectId> = mine.into_iter().collect();
-        let others = self.items.iter().filter(|(other, _)| **other != key);
+        let others = self.items.iter();
+        let others = others.filter(|(other, item)| **other != key && item.held.is_none());
         for load in others.filter_map(|(_, item)| item.load.as_ref()) {
             match blobs(load) {
                 Some(theirs) => theirs.iter().for_each(|id| {

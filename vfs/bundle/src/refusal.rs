@@ -34,6 +34,13 @@ pub enum Code {
     Disagrees,
 }
 
+impl Code {
+    /// True if it is the letter's number that is refused: the same under a new number may be taken.
+    pub const fn is_of_the_number(self) -> bool {
+        matches!(self, Self::Replayed | Self::TooOld | Self::StaleEpoch)
+    }
+}
+
 /// Why a letter is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {

@@ -47,7 +47,14 @@ impl Taker<'_> {
         if self.stored(load.list)?.is_none() {
             self.copy(load.list, None)?;
         }
-        let list = self.list(load)?;
+        let list = match self.list(load) {
+            // Our own copy is spoilt: what the medium has takes its place, and no other letter is held up by it.
+            Err(Stop::Objects(error)) if is_spoilt(&error) => {
+                self.copy(load.list, None)?;
+                self.list(load)?
+            }
+            list => list?,
+        };
         let missing = self.missing(&list)?;
         self.reserve(&missing)?;
         let mut lacking = 0;
@@ -189,6 +196,14 @@ impl Taker<'_> {
             Stop::Missing { blobs: 1 }
         })
     }
+}
+
+/// True if a store has an object, but not with the bytes of its name.
+fn is_spoilt(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 /// Reads a list. A letter may name any object that is there already as its list: one that is too long for a list is none, and no fault of

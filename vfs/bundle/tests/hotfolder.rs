@@ -8,6 +8,8 @@ mod parties;
 mod converge;
 #[path = "hotfolder/corpus.rs"]
 mod corpus;
+#[path = "hotfolder/crowd.rs"]
+mod crowd;
 #[path = "hotfolder/directory.rs"]
 mod directory;
 #[path = "hotfolder/faults.rs"]
@@ -16,3 +18,5 @@ mod faults;
 mod judgement;
 #[path = "hotfolder/letters.rs"]
 mod letters;
+#[path = "hotfolder/restored.rs"]
+mod restored;

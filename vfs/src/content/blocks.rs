@@ -209,6 +209,21 @@ impl Blocks {
         (*wanted == Part::Hole).then_some(self.len)
     }
 
+    /// Bytes of a range that nothing is stored for.
+    pub(super) fn unstored(&self, offset: u64, len: u64) -> u64 {
+        let end = offset.saturating_add(len);
+        let (mut at, mut sum) = (offset, 0);
+        while at < end {
+            let (part, next) = self.run(at / BLOCK as u64);
+            let stop = next.saturating_mul(BLOCK as u64).min(end);
+            if part == Part::Hole {
+                sum += stop - at;
+            }
+            at = stop;
+        }
+        sum
+    }
+
     /// How many bytes of a block are not beyond the end of the file.
     pub(super) fn valid(&self, index: u64) -> usize {
         self.len

@@ -72,11 +72,16 @@ pub(super) fn time(nanoseconds: i64) -> SystemTime {
     }
 }
 
+/// A time that a request brought. Of one before 1970 `fuser` takes the nanoseconds away, where the kernel means them to be added: a second
+/// and a half before is -2 s and 500,000,000 ns in the request, and 2.5 s before as it comes here.
 pub(super) fn nanoseconds(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
         Err(before) => {
-            i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanoseconds| -nanoseconds)
+            let before = before.duration();
+            let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            let whole = seconds.saturating_mul(-1_000_000_000);
+            whole.saturating_add(before.subsec_nanos().into())
         }
     }
 }
@@ -107,4 +112,21 @@ pub(super) fn mode_of(flags: i32) -> OpenMode {
 
 pub(super) fn code(errno: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(errno as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_what_the_kernel_meant() {
+        let as_it_comes = |seconds, nanos| nanoseconds(UNIX_EPOCH - Duration::new(seconds, nanos));
+        assert_eq!(as_it_comes(2, 500_000_000), -1_500_000_000);
+        assert_eq!(as_it_comes(1, 0), -1_000_000_000);
+        assert_eq!(
+            as_it_comes(u64::MAX >> 1, 999_999_999),
+            i64::MIN + 999_999_999
+        );
+        assert_eq!(nanoseconds(UNIX_EPOCH + Duration::new(1, 5)), 1_000_000_005);
+    }
 }

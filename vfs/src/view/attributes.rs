@@ -103,7 +103,7 @@ impl View {
         set: SetAttributes,
     ) -> Answer<Attributes> {
         if set.is_times_of_write_back() {
-            return self.apply(ino, set);
+            return self.apply(caller, ino, set);
         }
         let path = self.tree().path(ino);
         self.judge(caller, Op::Setattr, &path, Want::Write)?;
@@ -120,7 +120,7 @@ impl View {
                 .truncate(self.store(), size)
                 .map_err(|why| self.unreadable(caller, Op::Setattr, &path, why))?;
         }
-        let outcome = self.apply(ino, set);
+        let outcome = self.apply(caller, ino, set);
         self.noted(
             caller,
             Op::Setattr,
@@ -136,12 +136,12 @@ impl View {
         self.many || (uid.is_none_or(|uid| uid == own_uid) && gid.is_none_or(|gid| gid == own_gid))
     }
 
-    fn apply(&self, ino: Ino, set: SetAttributes) -> Answer<Attributes> {
+    fn apply(&self, caller: Caller, ino: Ino, set: SetAttributes) -> Answer<Attributes> {
         let now = self.now();
         let mut tree = self.tree_mut();
         let node = tree.node_mut(ino)?;
-        // The kernel leaves this to us. What a privileged mounter cuts keeps its bits (CAP_FSETID).
-        let cut = set.size.is_some() && !self.many;
+        // The kernel leaves this to us. What a privileged user cuts keeps its bits (CAP_FSETID); in a session nobody is one.
+        let cut = set.size.is_some() && !(self.many && caller.ids.0 == 0);
         if cut || set.owner != (None, None) {
             node.shed_privileges();
         }

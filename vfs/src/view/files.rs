@@ -16,7 +16,7 @@ use safelight_policies::{
 
 use super::{Attributes, Caller, Stop, View, attributes::attributes};
 use crate::{
-    content::{Part, SharedContent},
+    content::{Content, Part, SharedContent},
     lower::Unreadable,
     tree::{Answer, Ino, Kind, ROOT},
     upper::Upper,
@@ -101,6 +101,10 @@ impl View {
             self.judge(caller, Op::OpenWrite, &path, Want::Write)?;
         }
         let content = self.content(ino)?;
+        if access.write {
+            let outcome = self.whole().map_err(Stop::from);
+            outcome.or_else(|stop| self.noted(caller, Op::OpenWrite, &path, None, Err(stop)))?;
+        }
         if access.read {
             self.record(caller, Op::OpenRead, &path, None, Verdict::Allowed, 0)?;
         }
@@ -265,8 +269,8 @@ impl View {
             return Err(Errno::EBADF);
         }
         if let Err(why) = content.write(self.store(), offset, data) {
-            self.spoil();
             let errno = self.unreadable(caller, Op::OpenWrite, path, why);
+            self.spoil_by(errno);
             failed
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -305,10 +309,7 @@ impl View {
     /// answer whether every write so far arrived.
     pub(crate) fn sync(&self, number: u64) -> Answer<()> {
         self.flush(number)?;
-        match &self.store().upper {
-            Some(upper) if upper.is_poisoned() => Err(Errno::EIO),
-            _ => Ok(()),
-        }
+        self.whole()
     }
 
     /// Closes. What was read and written is on the log afterwards.
@@ -342,7 +343,8 @@ impl View {
         Ok(())
     }
 
-    /// `fallocate`: plain and `KEEP_SIZE` promise space that the quota already guards; `PUNCH_HOLE` makes zeros.
+    /// `fallocate`: plain and `KEEP_SIZE` answer whether the quota has room for the range now, and hold none of it; `PUNCH_HOLE` and
+    /// `ZERO_RANGE` make zeros that take no space.
     pub(crate) fn allocate(
         &self,
         caller: Caller,
@@ -365,19 +367,35 @@ impl View {
         if !access.write {
             return Err(Errno::EBADF);
         }
+        let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        let (keep, mode) = (
+            mode & libc::FALLOC_FL_KEEP_SIZE != 0,
+            mode & !libc::FALLOC_FL_KEEP_SIZE,
+        );
         let done = match mode {
-            0 => content
-                .grow(offset.saturating_add(len))
+            0 => self
+                .has_room(content, offset, len)
                 .map_err(Unreadable::Failed),
-            libc::FALLOC_FL_KEEP_SIZE => Ok(()),
-            mode if mode == libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE => {
-                content.punch(self.store(), offset, len)
-            }
+            libc::FALLOC_FL_PUNCH_HOLE if keep => content.punch(self.store(), offset, len),
+            libc::FALLOC_FL_ZERO_RANGE => content.punch(self.store(), offset, len),
             _ => return Err(Errno::EOPNOTSUPP),
         };
-        done.map_err(|why| self.unreadable(caller, Op::Setattr, path, why))?;
+        let grown = done.and_then(|()| match keep {
+            true => Ok(()),
+            false => content.grow(end).map_err(Unreadable::Failed),
+        });
+        grown.map_err(|why| self.unreadable(caller, Op::Setattr, path, why))?;
         // The times are the kernel's: under write-back it keeps them, and tells us of each that we do not know.
         self.tree_mut().node_mut(*ino)?.dirty = true;
+        Ok(())
+    }
+
+    /// True if what is not stored of a range yet would still fit.
+    fn has_room(&self, content: &Content, offset: u64, len: u64) -> Answer<()> {
+        let (quota, used, _) = self.space();
+        if content.unstored(offset, len) > quota.saturating_sub(used) {
+            return Err(Errno::ENOSPC);
+        }
         Ok(())
     }
 

@@ -146,6 +146,7 @@ impl View {
             let mut tree = self.tree_mut();
             let path = tree.path_of(parent, name);
             let outcome = self.permit(&path, want).and_then(|()| {
+                self.whole()?;
                 self.inherit(caller, tree.node(parent)?, &mut node);
                 tree.add(parent, name, node)?;
                 Ok(known(&mut tree, parent, name)?)

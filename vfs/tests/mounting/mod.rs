@@ -5,9 +5,12 @@
 use std::{
     fs::{self, File},
     os::fd::AsRawFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -48,13 +51,13 @@ pub(crate) fn can_mount(test: &str) -> bool {
     can || absent(test, "fuse", "root and /dev/fuse")
 }
 
-/// Where a tool is that is built from its crate: in the path, or where cargo puts it. None where it is not, and that is said.
+/// Where a suite is that is built from its crate: where `make setup` puts it, or in the path. None where it is not, and that is said.
 pub(crate) fn tool(test: &str, name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home);
-    let found = std::env::split_paths(&path)
-        .chain(cargo.map(|cargo| cargo.join("bin")))
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("tools/bin");
+    let found = [built]
+        .into_iter()
+        .chain(std::env::split_paths(&path))
         .map(|directory| directory.join(name))
         .find(|path| path.is_file());
     if found.is_none() {
@@ -103,6 +106,8 @@ pub(crate) struct Bench {
     pub(crate) quota: u64,
     /// True for a view that lets several users in.
     pub(crate) many: bool,
+    /// Where the session's own blocks go, if not beside all else.
+    pub(crate) upper: Option<PathBuf>,
 }
 
 impl Bench {
@@ -119,6 +124,7 @@ impl Bench {
             log,
             quota: 1 << 33,
             many: false,
+            upper: None,
         }
     }
 
@@ -163,7 +169,11 @@ impl Bench {
         };
         let upper = writable.then(|| {
             let key = WorkingKey::generate(&SystemRandom::new()).unwrap();
-            Upper::new(tempfile::tempfile().unwrap(), key, self.quota)
+            let file = match &self.upper {
+                Some(directory) => tempfile::tempfile_in(directory),
+                None => tempfile::tempfile(),
+            };
+            Upper::new(file.unwrap(), key, self.quota)
         });
         let area = Area::open(self.area.root()).unwrap();
         let store = Arc::new(Store::new(Segments::new(area), upper));
@@ -187,26 +197,32 @@ pub(crate) struct Mounted {
     server: Option<JoinHandle<std::io::Result<()>>>,
 }
 
+/// A mount as a view has it, that nobody serves yet.
+pub(crate) fn unserved(at: &Path) -> File {
+    let device = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse")
+        .unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+        device.as_raw_fd()
+    );
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("safelight"),
+        at,
+        Some("fuse.safelight"),
+        flags,
+        Some(options.as_str()),
+    )
+    .unwrap();
+    device
+}
+
 impl Mounted {
     pub(crate) fn new(view: Arc<View>, at: PathBuf) -> Self {
-        let device = File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/fuse")
-            .unwrap();
-        let options = format!(
-            "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
-            device.as_raw_fd()
-        );
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(
-            Some("safelight"),
-            &at,
-            Some("fuse.safelight"),
-            flags,
-            Some(options.as_str()),
-        )
-        .unwrap();
+        let device = unserved(&at);
         let served = view.clone();
         let server = thread::spawn(move || serve(served, device.into(), 2));
         Self {
@@ -230,6 +246,67 @@ impl Mounted {
         server.join().unwrap().unwrap();
         self.view.clone()
     }
+}
+
+/// Fails a test that makes no progress: says where every thread stands, and cuts the mount off so that nobody waits for it for ever.
+pub(crate) struct Watchdog {
+    beats: Arc<AtomicU64>,
+    done: Arc<AtomicBool>,
+    watcher: Option<JoinHandle<bool>>,
+}
+
+impl Watchdog {
+    pub(crate) fn over(mounted: &Mounted, name: &'static str) -> Self {
+        Self::patient(mounted.at.clone(), name, Duration::from_secs(90))
+    }
+
+    pub(crate) fn patient(at: PathBuf, name: &'static str, patience: Duration) -> Self {
+        let (beats, done) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (watched, over) = (beats.clone(), done.clone());
+        let watcher = thread::spawn(move || {
+            let (mut last, mut since) = (0, Instant::now());
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(100));
+                let now = watched.load(Ordering::Relaxed);
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                }
+                if since.elapsed() > patience {
+                    println!("HANG: {name} stands still at beat {now}\n{}", stacks());
+                    let _ = umount2(&at, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH);
+                    return true;
+                }
+            }
+            false
+        });
+        Self {
+            beats,
+            done,
+            watcher: Some(watcher),
+        }
+    }
+
+    /// What is to be told of progress, by adding to it.
+    pub(crate) fn beats(&self) -> Arc<AtomicU64> {
+        self.beats.clone()
+    }
+
+    /// True if it had to step in.
+    pub(crate) fn end(mut self) -> bool {
+        self.done.store(true, Ordering::Relaxed);
+        self.watcher.take().unwrap().join().unwrap()
+    }
+}
+
+/// Where each thread of this process stands in the kernel, as far as that may be read.
+fn stacks() -> String {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten();
+    let about = |task: fs::DirEntry| {
+        let read = |name| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let (comm, stack) = (read("comm"), read("stack"));
+        format!("{} {comm}{stack}\n", task.file_name().display())
+    };
+    tasks.flatten().map(about).collect()
 }
 
 impl Drop for Mounted {

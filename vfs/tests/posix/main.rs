@@ -11,4 +11,9 @@
 #[path = "../mounting/mod.rs"]
 mod mounting;
 
+mod chance;
+mod full;
+mod model;
+mod stress;
 mod suites;
+mod table;

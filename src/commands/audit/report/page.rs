@@ -18,7 +18,7 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .verdict { border-left: .35rem solid; padding: .6rem 1rem; margin: 1.5rem 0; background: #f7f7f9; }
 .good { border-color: var(--good); } .good strong { color: var(--good); }
 .bad { border-color: var(--bad); } .bad strong { color: var(--bad); }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem; }
+.figures { display: grid; grid-template-columns: repeat(4, 1fr); gap: .8rem; }
 .figures div { border: 1px solid var(--line); border-radius: .4rem; padding: .5rem .8rem; }
 .figures b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; } .figures span { color: var(--soft); }
 .wide { overflow-x: auto; }
@@ -107,10 +107,14 @@ impl Page {
     }
 
     /// Whether the logs are as they were written.
-    pub(super) fn verdict(&mut self, findings: &[String], records: u64) {
+    pub(super) fn verdict(&mut self, findings: &[String], records: u64, registered: bool) {
+        let registered = match registered {
+            true => "and are those that the register has and the client saw",
+            false => "and no register tells of them yet",
+        };
         let body = match findings {
             [] => format!(
-                "<strong>The logs are whole.</strong> {records} records follow from one another, and are those that the register has and the client saw. No event was lost."
+                "<strong>The logs are whole.</strong> {records} records follow from one another, {registered}. No event was lost."
             ),
             _ => {
                 let all = findings
@@ -177,7 +181,7 @@ mod tests {
         let mut page = Page::begin(&evil);
         page.facts(&[("name", evil.clone())]);
         page.figures(&[("name", evil.clone())]);
-        page.verdict(std::slice::from_ref(&evil), 1);
+        page.verdict(std::slice::from_ref(&evil), 1, true);
         page.table(&evil, &["path"], vec![vec![evil.clone()]; 3], 2);
         page.plain(&evil);
         page.text(&evil);

@@ -1,12 +1,13 @@
-//! What was refused: moved as it is, never followed, never deleted, with the reason beside it.
+//! What was refused: moved as it is, never followed, and deleted only when somebody says so; with the reason beside it.
 
 use std::{
-    os::fd::OwnedFd,
+    ffi::OsStr,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, RenameFlags},
+    fs::{AtFlags, Dir, Mode, OFlags, RenameFlags},
     io::Errno,
 };
 use safelight_policies::id::VerifyKey;
@@ -51,7 +52,7 @@ pub(super) fn set_aside(
     }
     for number in 0..=ASIDE_MAX {
         let stem = format!("{}-{number}", reason.at);
-        match shift(&ready, name, &aside, &format!("{stem}.entry")) {
+        match shift(&ready, name.as_os_str(), &aside, &format!("{stem}.entry")) {
             Ok(()) => {
                 let text = serde_json::to_vec_pretty(reason).unwrap_or_default();
                 return write(door, &path.join(format!("{stem}.json")), &text);
@@ -110,7 +111,7 @@ pub(super) fn put_back(
     let path = Path::new("ready").join(mailbox(to));
     let ready = door.make_directory(&path)?;
     let name = letter.entry();
-    match shift(&from, &stem, &ready, &name.to_string()) {
+    match shift(&from, stem.as_os_str(), &ready, &name.to_string()) {
         Ok(()) => {}
         Err(Errno::NOENT | Errno::EXIST) => return Ok(false),
         Err(errno) => return Err(door.fault("put back", &path.join(name.as_os_str()), errno)),
@@ -119,13 +120,93 @@ pub(super) fn put_back(
     Ok(true)
 }
 
+pub(super) fn discard(door: &Door<'_>, to: &VerifyKey, stem: &str) -> Result<bool, MediumError> {
+    let path = folder(to);
+    let entry = EntryName::new(format!("{stem}.entry"));
+    let (Some(entry), Some(aside)) = (entry, door.directory(&path)?) else {
+        return Ok(false);
+    };
+    let mut lifted = 0;
+    let failed = |errno| door.fault("discard", &path.join(entry.as_os_str()), errno);
+    match rustix::fs::unlinkat(&aside, entry.as_os_str(), AtFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::ISDIR | Errno::PERM) => {
+            lift(&aside, &aside, entry.as_os_str(), &mut lifted).map_err(failed)?;
+        }
+        Err(errno) => return Err(failed(errno)),
+    }
+    while let Some(name) = a_lifted(&aside).map_err(failed)? {
+        empty(&aside, &name, &mut lifted).map_err(failed)?;
+    }
+    door.remove(&path.join(format!("{stem}.json")))?;
+    Ok(true)
+}
+
+/// How a directory is called that is being deleted.
+const LIFTED: &str = ".discarded-";
+
+/// A directory that is being deleted, if one is: also of a deletion that was interrupted.
+fn a_lifted(aside: &OwnedFd) -> Result<Option<String>, Errno> {
+    for entry in Dir::read_from(aside)? {
+        let entry = entry?;
+        let name = entry.file_name().to_str().unwrap_or_default();
+        if name.starts_with(LIFTED) {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// Moves a directory to the top, to be emptied there: so however deep a tree is, nothing is walked down and nothing is followed.
+fn lift(aside: &OwnedFd, from: &OwnedFd, name: &OsStr, lifted: &mut u64) -> Result<(), Errno> {
+    loop {
+        let new = format!("{LIFTED}{lifted}");
+        *lifted += 1;
+        match shift(from, name, aside, &new) {
+            Err(Errno::EXIST) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Deletes one directory; those in it are lifted out of it.
+fn empty(aside: &OwnedFd, name: &str, lifted: &mut u64) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inside = match rustix::fs::openat(aside, name, flags, Mode::empty()) {
+        // Somebody has put something else there.
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return rustix::fs::unlinkat(aside, name, AtFlags::empty());
+        }
+        other => other?,
+    };
+    loop {
+        let mut any = false;
+        for entry in Dir::read_from(&inside)? {
+            let entry = entry?;
+            let child = OsStr::from_bytes(entry.file_name().to_bytes());
+            if child == "." || child == ".." {
+                continue;
+            }
+            any = true;
+            match rustix::fs::unlinkat(&inside, child, AtFlags::empty()) {
+                Err(Errno::ISDIR | Errno::PERM) => lift(aside, &inside, child, lifted)?,
+                Err(Errno::NOENT) | Ok(()) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        if !any {
+            return rustix::fs::unlinkat(aside, name, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
 fn folder(to: &VerifyKey) -> PathBuf {
     Path::new("aside").join(mailbox(to))
 }
 
 /// Renames to a name that nothing has yet, where the file system can tell; elsewhere the name is looked up first.
-fn shift(from: &OwnedFd, name: &EntryName, to: &OwnedFd, new: &str) -> Result<(), Errno> {
-    let name = name.as_os_str();
+fn shift(from: &OwnedFd, name: &OsStr, to: &OwnedFd, new: &str) -> Result<(), Errno> {
     match rustix::fs::renameat_with(from, name, to, new, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             match rustix::fs::statat(to, new, AtFlags::SYMLINK_NOFOLLOW) {

@@ -40,6 +40,21 @@ pub struct Item {
     pub offers: u32,
     /// When it was last offered, in seconds since 1970.
     pub offered: u64,
+    /// Why it is not offered any more though it did not arrive, if so.
+    #[serde(default)]
+    pub held: Option<Held>,
+}
+
+/// A letter that is kept back: it was refused, or nobody answered, and no other letter tells what it tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Why it was refused; none if nobody answered.
+    pub code: Option<Code>,
+    /// Since when, in seconds since 1970.
+    pub at: u64,
+    /// Somebody decided that it is to be sent once more, under a new number.
+    #[serde(default)]
+    pub again: bool,
 }
 
 impl Item {
@@ -60,6 +75,7 @@ impl Item {
     /// When it is to be offered next.
     pub(super) fn due(&self) -> u64 {
         match self.offers {
+            _ if self.held.is_some() => u64::MAX,
             0 => 0,
             _ if !self.kind.is_answered() => u64::MAX,
             offers => self
@@ -69,7 +85,9 @@ impl Item {
     }
 
     pub(super) fn end(&self) -> u64 {
-        if self.kind.is_answered() || self.offers == 0 {
+        if self.held.is_some() {
+            u64::MAX
+        } else if self.kind.is_answered() || self.offers == 0 {
             self.expires
         } else {
             self.expires.min(self.offered.saturating_add(UNANSWERED))
@@ -87,6 +105,15 @@ pub trait Journal {
     ) -> Result<(), Box<dyn error::Error + Send + Sync>>;
     /// A letter is done.
     fn remove(&mut self, of: ObjectId) -> Result<(), Box<dyn error::Error + Send + Sync>>;
+    /// A letter takes the place of another, `old`, which goes; whatever refers to `old` refers to it from now on. All or nothing.
+    fn replace(
+        &mut self,
+        old: ObjectId,
+        numbers: &Numbers,
+        item: &Item,
+    ) -> Result<(), Box<dyn error::Error + Send + Sync>>;
+    /// A new run of numbers begins.
+    fn begin(&mut self, numbers: &Numbers) -> Result<(), Box<dyn error::Error + Send + Sync>>;
 }
 
 /// What was posted.
@@ -105,6 +132,8 @@ pub struct Pushed {
     pub offered: Vec<ObjectId>,
     /// Letters that ended without a receipt though one was due.
     pub lapsed: Vec<ObjectId>,
+    /// Letters that nobody answered in their time, and that are kept back.
+    pub held: Vec<ObjectId>,
     /// Blobs that were written, and their bytes.
     pub sent: (u64, u64),
     /// Blobs that were there.
@@ -121,10 +150,26 @@ pub enum Collected {
         /// The letter.
         of: ObjectId,
     },
-    /// The letter was refused. To try again, post a new one.
+    /// The letter was refused, and is forgotten.
     Refused {
         /// The letter.
         of: ObjectId,
+        /// Why.
+        code: Code,
+    },
+    /// The letter was refused, and is kept back until it is sent again or discarded: see [`Outbox::renumber`](crate::Outbox::renumber).
+    Held {
+        /// The letter.
+        of: ObjectId,
+        /// Why.
+        code: Code,
+    },
+    /// Not the letter but its number was refused: it is to be sent under another.
+    Renumber {
+        /// The letter.
+        of: ObjectId,
+        /// The number that it had.
+        seq: Seq,
         /// Why.
         code: Code,
     },

@@ -320,6 +320,21 @@ fn our_own_damaged_store_is_noticed_before_anybody_else_does() {
 }
 
 #[test]
+fn a_list_that_is_spoilt_in_our_own_store_is_taken_once_more() {
+    let mut run = Run::new(1, 0);
+    run.announce(1);
+    run.announce(2);
+    run.client.push(&run.medium, run.now);
+    let item = run.client.outbox.items().next().unwrap();
+    let list = item.load.unwrap().list;
+    let objects = &run.site.store.objects;
+    objects.borrow_mut().insert(list, b"spoilt".to_vec());
+    let report = run.site.scan(&run.medium, run.now);
+    assert!(report.stopped.is_none(), "{report:?}");
+    assert_eq!(report.accepted, 2, "{report:?}");
+}
+
+#[test]
 fn only_the_reader_of_a_letter_can_end_it() {
     use safelight_bundle::{Collected, Receipt};
     let mut run = Run::new(1, 0);

@@ -209,6 +209,51 @@ fn what_is_set_aside_is_kept_under_a_new_name_each_time() {
     assert_eq!(files(&aside).len(), 6);
 }
 
+/// A tree that is deeper than any path may be long, with a link out of it, and a file that nobody may read.
+#[test]
+fn what_is_discarded_is_gone_however_deep_it_is_and_nothing_is_followed() {
+    let (kept, medium) = hot();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("kept"), b"x").unwrap();
+    let to = VerifyKey([1; 32]);
+    let mailbox = kept.path().join("ready").join("01".repeat(32));
+    fs::create_dir_all(&mailbox).unwrap();
+    let name = EntryName::new("deep").unwrap();
+    let mut at = rustix::fs::open(
+        &mailbox,
+        rustix::fs::OFlags::PATH,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
+    for depth in 0..1_000 {
+        let name = if depth == 0 { "deep" } else { "d" };
+        rustix::fs::mkdirat(&at, name, rustix::fs::Mode::RWXU).unwrap();
+        rustix::fs::symlinkat(outside.path(), &at, format!("link{depth}")).unwrap_or(());
+        at = rustix::fs::openat(
+            &at,
+            name,
+            rustix::fs::OFlags::PATH,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+    }
+    medium.set_aside(&to, &name, &reason()).unwrap();
+    let [aside] = &medium.aside(&to).unwrap()[..] else {
+        panic!()
+    };
+    assert!(!medium.discard(&to, "../x").unwrap() && !medium.discard(&to, "other").unwrap());
+    assert!(medium.discard(&to, &aside.stem).unwrap());
+    assert!(!medium.discard(&to, &aside.stem).unwrap());
+    assert_eq!(medium.aside(&to).unwrap(), []);
+    assert_eq!(
+        fs::read_dir(kept.path().join("aside").join("01".repeat(32)))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert!(outside.path().join("kept").exists());
+}
+
 #[test]
 fn too_much_aside_deletes_nothing() {
     let (kept, medium) = hot();

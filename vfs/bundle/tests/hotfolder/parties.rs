@@ -9,9 +9,10 @@ use std::{
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use safelight_bundle::{
-    Announcement, AnyLetter, Areas, BlobList, Delivery, Document, Envelope, Epoch, Inbox, Item,
-    Journal, Keeper, Letter, Limits, Load, Medium, Numbers, Objects, Outbox, Peer, Posted, Prekey,
-    Pushed, Receipt, Report, Role, Stamp, Trust, Verdict, Windows, object_id, seal, window::Row,
+    Announcement, AnyLetter, Areas, BlobList, Collected, Delivery, Document, Envelope, Epoch,
+    Inbox, Item, Journal, Keeper, Letter, Limits, Load, Medium, Numbers, Objects, Outbox, Peer,
+    Posted, Prekey, Pushed, Receipt, Report, Role, Seq, Stamp, Trust, Verdict, Windows, object_id,
+    seal, window::Row,
 };
 use safelight_policies::{
     id::{ClientAlias, JobId, KemKey, ObjectId, PolicyDigest, PolicyName, VerifyKey},
@@ -104,7 +105,7 @@ impl Areas for Store {
 }
 
 /// What a site's ledger keeps, and a switch that makes it fail.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ledger {
     pub(crate) rows: Vec<Row>,
     pub(crate) delivered: Vec<Delivery>,
@@ -154,6 +155,16 @@ impl Journal for Ledger {
     fn remove(&mut self, of: ObjectId) -> Kept {
         self.works()?;
         self.items.remove(&of);
+        Ok(())
+    }
+    fn replace(&mut self, old: ObjectId, numbers: &Numbers, item: &Item) -> Kept {
+        self.works()?;
+        self.items.remove(&old);
+        self.store(numbers, item)
+    }
+    fn begin(&mut self, numbers: &Numbers) -> Kept {
+        self.works()?;
+        self.numbers.insert(numbers.to, *numbers);
         Ok(())
     }
 }
@@ -251,7 +262,10 @@ impl Party {
                 ledger,
                 ..
             } = self;
-            let _ = outbox.collect(&from, &receipt, medium, store, ledger);
+            let collected = outbox.collect(&from, &receipt, medium, store, ledger);
+            if let Ok(Collected::Renumber { of, seq, .. }) = collected {
+                self.renumber(of, seq, medium, now);
+            }
         }
         if !self.ledger.broken {
             for owed in &report.receipts {
@@ -261,6 +275,22 @@ impl Party {
         }
         self.push(medium, now);
         report
+    }
+
+    /// Sends a letter under a new number, of a new run if its number was of the current one.
+    pub(crate) fn renumber(&mut self, of: ObjectId, seq: Seq, medium: &dyn Medium, now: u64) {
+        let Self {
+            signer,
+            ledger,
+            outbox,
+            ..
+        } = self;
+        let to = outbox.items().find(|item| item.of() == of).unwrap().to;
+        if outbox.last(&to).epoch == seq.epoch {
+            outbox.begin(to, None, (now, [7; 3]), ledger).unwrap();
+        }
+        let sign = |context: &str, bytes: &[u8]| signer.sign(context, bytes);
+        outbox.renumber(of, now, sign, medium, ledger).unwrap();
     }
 
     /// Puts a job of these blobs into the store; returns what announces it.

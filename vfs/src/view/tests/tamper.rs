@@ -13,7 +13,8 @@ use safelight_policies::{
 };
 use safelight_seal::{
     manifest::{Entry, EntryKind},
-    segment::BLOCK,
+    random::SystemRandom,
+    segment::{BLOCK, DedupKey, HEADER_LEN, SegmentKey, seal_segment},
 };
 
 use super::*;
@@ -118,6 +119,124 @@ fn an_object_that_is_cut_swapped_replaced_or_gone_is_an_error_and_known() {
         fs::remove_file(a).unwrap();
         fs::create_dir(a).unwrap();
     });
+}
+
+/// A small file with a hole, its object, and what the view must say of every change to it.
+struct Target {
+    bench: Bench,
+    layer: Vec<Entry>,
+    object: ObjectId,
+    whole: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+impl Target {
+    fn new() -> Self {
+        let bench = Bench::new();
+        let mut plain = vec![7; 2 * BLOCK + 100];
+        plain[BLOCK..2 * BLOCK].fill(0);
+        let layer = bench.layer(&[("a", What::File(&plain))]);
+        let object = object(&layer, "a");
+        let whole = fs::read(stored(&bench, object)).unwrap();
+        Self {
+            bench,
+            layer,
+            object,
+            whole,
+            plain,
+        }
+    }
+
+    /// Reads the file from an area in which its object has these bytes: an error and a record, unless they are the object's own.
+    fn check(&self, bytes: &[u8], what: &str) {
+        fs::write(stored(&self.bench, self.object), bytes).unwrap();
+        let view = self.bench.view(&[&self.layer]);
+        let said = read(&view, "a");
+        let log = self.bench.log.take();
+        if bytes == self.whole {
+            assert!(said.unwrap() == self.plain, "{what}: the control");
+            return;
+        }
+        assert_eq!(said, Err(Errno::EIO), "{what}");
+        let at = "/mnt/show/a".to_owned();
+        let record = (Op::OpenRead, at, Verdict::NotAuthentic);
+        assert!(log.contains(&record), "{what}: {log:?}");
+        assert_eq!(self.bench.log.forged().last(), Some(&self.object), "{what}");
+        assert!(is_poisoned(&view), "{what}");
+    }
+}
+
+#[test]
+fn every_byte_of_a_header_every_tag_and_a_sample_of_the_data_is_told_from_what_was_sealed() {
+    let target = Target::new();
+    target.check(&target.whole, "untouched");
+    let (len, tags) = (target.whole.len(), 2 * 16);
+    let data = (HEADER_LEN..len - tags).step_by(1021);
+    let edges = [HEADER_LEN + BLOCK - 1, HEADER_LEN + BLOCK, len - tags - 1];
+    // All that the header says, then its zeros here and there.
+    let header = (0..128).chain((128..HEADER_LEN).step_by(61));
+    for at in header.chain(data).chain(edges).chain(len - tags..len) {
+        for bit in [0x01, 0x80] {
+            let mut bytes = target.whole.clone();
+            bytes[at] ^= bit;
+            target.check(&bytes, &format!("byte {at} ^ {bit}"));
+        }
+    }
+    target.check(&target.whole, "untouched again");
+}
+
+#[test]
+fn an_object_that_is_cut_or_longer_anywhere_is_told_from_what_was_sealed() {
+    let target = Target::new();
+    let len = target.whole.len();
+    let edges = [0, 1, 79, 80, HEADER_LEN - 1, HEADER_LEN, HEADER_LEN + BLOCK];
+    for at in edges.into_iter().chain(len - 40..len) {
+        target.check(&target.whole[..at], &format!("cut at {at}"));
+    }
+    for more in [1, 16, 100, BLOCK] {
+        let bytes = [&target.whole[..], &vec![0; more]].concat();
+        target.check(&bytes, &format!("{more} bytes longer"));
+    }
+    // Blocks, and their tags, in each other's place.
+    let (first, last) = (HEADER_LEN..HEADER_LEN + 100, len - 132..len - 32);
+    let mut bytes = target.whole.clone();
+    bytes.copy_within(first.clone(), last.start);
+    bytes[first].copy_from_slice(&target.whole[last]);
+    target.check(&bytes, "blocks swapped");
+    let mut bytes = target.whole.clone();
+    bytes.copy_within(len - 32..len - 16, len - 16);
+    bytes[len - 32..len - 16].copy_from_slice(&target.whole[len - 16..]);
+    target.check(&bytes, "tags swapped");
+}
+
+#[test]
+fn an_object_of_another_file_version_job_or_client_is_told_from_what_was_sealed() {
+    let target = Target::new();
+    let mut older = target.plain.clone();
+    older[5] ^= 1;
+    let other: &[u8] = &vec![8; target.plain.len()];
+    let own = DedupKey::from_bytes(&[7; 32]);
+    let another = DedupKey::from_bytes(&[9; 32]);
+    let random = || SegmentKey::generate(&SystemRandom::new()).unwrap();
+    for (what, key, plain) in [
+        ("an older version", own.segment_key(&older), &older[..]),
+        ("another file", own.segment_key(other), other),
+        ("another job's, of the same bytes", random(), &target.plain),
+        (
+            "another client's, of the same bytes",
+            another.segment_key(&target.plain),
+            &target.plain,
+        ),
+    ] {
+        let sealed = seal_segment(key, plain).unwrap();
+        assert_eq!(sealed.bytes.len() == target.whole.len(), plain != other);
+        target.check(&sealed.bytes, what);
+        // Nor does its body under the header that belongs here, or the other way around.
+        let mixed = [&target.whole[..HEADER_LEN], &sealed.bytes[HEADER_LEN..]].concat();
+        target.check(&mixed, &format!("{what}: its body"));
+        let mixed = [&sealed.bytes[..HEADER_LEN], &target.whole[HEADER_LEN..]].concat();
+        target.check(&mixed, &format!("{what}: its header"));
+    }
 }
 
 #[test]

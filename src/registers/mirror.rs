@@ -1,0 +1,76 @@
+//! What another site's register of this client says, kept here: the client's own copy, grown by letters.
+
+use std::path::PathBuf;
+
+use safelight_audit::{
+    Error, Register,
+    note::{Role, Verifier},
+};
+use safelight_bundle::RegisterNotice;
+use safelight_policies::id::{ClientAlias, SiteName};
+
+use super::{SITE, directory};
+use crate::{
+    failure::{Failure, Kind, OrFail},
+    jobs,
+    state::State,
+};
+
+/// Where the copies are.
+pub(super) fn place(state: &State, client: &ClientAlias) -> PathBuf {
+    directory(state, client).with_file_name("sites")
+}
+
+/// The key that a site signs its registers with, as its first letter named it.
+pub(super) fn key(directory: &std::path::Path) -> Result<Verifier, Failure> {
+    let path = directory.join("key");
+    let bytes = jobs::read(&path)?;
+    let damaged = || Failure::new(Kind::Denied, format!("{} is damaged", path.display()));
+    let key = <[u8; 32]>::try_from(&bytes[..]).map_err(|_| damaged())?;
+    let (name, role) = (SITE.to_owned(), Role::Log);
+    Ok(Verifier { name, role, key })
+}
+
+/// Takes what is new. A letter that came before is nothing new; one that comes too early waits for those before it.
+pub(crate) fn take(
+    state: &State,
+    client: &ClientAlias,
+    site: &SiteName,
+    letter: &RegisterNotice,
+) -> Result<(), Failure> {
+    let at = place(state, client).join(site.as_str());
+    let denied = |what: &str| Failure::new(Kind::Denied, format!("{site}'s register: {what}"));
+    std::fs::create_dir_all(&at).or_fail(Kind::Environment)?;
+    jobs::make_private(&at.join("key"), &letter.key)?;
+    let signer = key(&at)?;
+    if signer.key != letter.key {
+        return Err(denied("it is signed by another key than before"));
+    }
+    let (head, _) = signer
+        .open(&letter.checkpoint)
+        .ok_or_else(|| denied("its checkpoint is not signed"))?;
+    let known = Register::open(&at).or_fail(Kind::Denied)?.size();
+    let last = letter.first.saturating_add(letter.entries.len() as u64);
+    if head.size != last {
+        return Err(denied("its checkpoint is of another size"));
+    }
+    if letter.first > known {
+        // It is read again, and kept when its turn has come.
+        let message = format!("{site}'s register: a letter before this one has not come");
+        return Err(Failure::new(Kind::Environment, message));
+    }
+    let new = usize::try_from(known - letter.first).or_fail(Kind::Internal)?;
+    let Some(new) = letter.entries.get(new..).filter(|new| !new.is_empty()) else {
+        return Ok(());
+    };
+    let grown = Register::append_checked(&at, &head.origin, new, |grown| match *grown == head {
+        true => Ok(letter.checkpoint.clone()),
+        false => Err(Error::Register { path: at.clone() }),
+    });
+    grown.map(drop).map_err(|error| match error {
+        Error::Register { .. } => {
+            denied("its entries are not those that it signed, or not after those that came before")
+        }
+        error => Failure::from_error(Kind::Environment, &error),
+    })
+}
