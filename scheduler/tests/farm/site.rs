@@ -125,7 +125,12 @@ impl Site {
     /// A job that came by hot folder.
     pub(crate) async fn receive(&self, outline: &Outline, now: u64) {
         let envelope = ObjectId([outline.job.as_bytes()[0]; 32]);
-        let terms = Terms::default();
+        // As whoever receives an envelope does.
+        let terms = Terms {
+            task_retries: outline.retries,
+            dead_max: outline.wishes.failures,
+            ..Terms::default()
+        };
         self.ledger
             .receive(outline, envelope, &terms, now)
             .await
