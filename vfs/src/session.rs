@@ -184,13 +184,16 @@ pub struct Task {
     pub tasks: u32,
 }
 
+/// What stands around the tasks of a session, from the outside in; `None` if a session is one command.
+pub type Around = Option<Vec<Environment>>;
+
 /// Makes tasks of an opened recipe.
 #[derive(Debug, Clone, Copy)]
 pub struct Expand {
     /// One of its tasks, or as many from it on as belong together, up to a number; `None` if it is no recipe, or has no such task.
     pub task: fn(&[u8], TaskId, u32) -> Option<Task>,
     /// What stands around the tasks of a step; `None` if it cannot be known, and `None` inside if a session of it is one command.
-    pub around: fn(&[u8], u32) -> Option<Option<Vec<Environment>>>,
+    pub around: fn(&[u8], u32) -> Option<Around>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Looking everything up again for each slot is right too, and costs twenty statements a lease. Nothing of this outlives its transaction,
 //! which lets nobody else change anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use safelight_policies::{
     id::{JobId, NodeName, ObjectId, TaskId},
@@ -126,12 +126,9 @@ impl<'a> Booking<'a> {
         change: &mut Change<'_>,
         id: JobId,
     ) -> Result<Option<&mut Job>, Error> {
-        if !self.jobs.contains_key(&id) {
-            let job = Job::look(change, id).await?;
-            self.jobs.insert(id, job);
-        }
-        let Some(job) = self.jobs.get_mut(&id) else {
-            return Ok(None);
+        let job = match self.jobs.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Job::look(change, id).await?),
         };
         let candidate = Candidate {
             outline: &job.outline,
