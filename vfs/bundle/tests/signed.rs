@@ -208,6 +208,10 @@ fn a_signer_that_signs_something_else_is_noticed_at_once() {
     assert!(matches!(result, Err(Error::NotAuthentic { kind: "lease" })));
 }
 
+fn sit(envelope: &mut Envelope, size: u32) {
+    envelope.outline.steps[0].batch = Some(Batch { size, target: 60 });
+}
+
 #[test]
 fn each_fault_of_an_envelope_is_refused_on_both_sides() {
     type Edit = fn(&mut Envelope);
@@ -235,15 +239,8 @@ fn each_fault_of_an_envelope_is_refused_on_both_sides() {
         (TASKS, |e| e.outline.steps[0].tasks = u64::MAX),
         (TIME, |e| e.outline.steps[0].timeout = 0),
         (TIME, |e| e.outline.steps[0].timeout = u64::MAX),
-        (BATCH, |e| {
-            e.outline.steps[0].batch = Some(Batch { size: 0, target: 0 });
-        }),
-        (BATCH, |e| {
-            e.outline.steps[0].batch = Some(Batch {
-                size: 1_025,
-                target: 60,
-            });
-        }),
+        (BATCH, |e| sit(e, 0)),
+        (BATCH, |e| sit(e, 1_025)),
         (BEFORE, |e| e.outline.steps[0].depends_on = vec![0]),
         (BEFORE, |e| e.outline.steps[0].depends_on = vec![u32::MAX]),
         (AMOUNT, |e| {
