@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: setup build demo test test-all lint deny bench clean
 
-PACKAGES := povray povray-examples povray-includes blender fuse3 bubblewrap strace python3 python3-venv util-linux iproute2
+PACKAGES := povray povray-examples povray-includes blender ffmpeg imagemagick python3-numpy git gcc libc6-dev fuse3 bubblewrap strace \
+  python3 python3-venv util-linux iproute2
 # What must not be skipped where we install everything ourselves.
 export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx
 # What the independent reader of our format needs; in an environment of its own, since Debian has no blake3.

@@ -261,13 +261,20 @@ pub(crate) fn witness(state: &State, client: &ClientAlias) -> Result<(), Failure
     first
 }
 
-/// What a client's site does not have yet of its register here: from which entry on, the entries, and the head after them.
+/// What is new in a register: the entries, the head after them as a signed note, and the key that signed it.
+pub(crate) struct News {
+    pub(crate) entries: Vec<Vec<u8>>,
+    pub(crate) checkpoint: String,
+    pub(crate) key: [u8; 32],
+}
+
+/// What a client's site does not have yet of its register here, from the entry with the number `sent` on.
 pub(crate) fn news(
     state: &State,
     client: &ClientAlias,
     sent: u64,
     most: u64,
-) -> Result<Option<(Vec<Vec<u8>>, String, [u8; 32])>, Failure> {
+) -> Result<Option<News>, Failure> {
     let register = Register::open(&directory(state, client)).or_fail(Kind::Environment)?;
     if register.size() <= sent {
         return Ok(None);
@@ -277,8 +284,11 @@ pub(crate) fn news(
     let signer = site_signer(state)?;
     let head = register.head_at(to).or_fail(Kind::Environment)?;
     let head = head.ok_or_else(|| Failure::new(Kind::Internal, "a register lost its head"))?;
-    let note = signer.sign(&head, 0);
-    Ok(Some((entries, note, signer.verifier().key)))
+    Ok(Some(News {
+        entries,
+        checkpoint: signer.sign(&head, 0),
+        key: signer.verifier().key,
+    }))
 }
 
 /// Verifies a proof against the keys of the sites that this host knows.

@@ -316,12 +316,15 @@ fn logs_beside(
     Ok(found)
 }
 
+/// What a log of a session is called.
+type Which = fn(Run) -> Name;
+
 /// The session of a log that lies beside the job's own, and which it is, by the name of its file.
-fn beside(path: &Path, job: JobId) -> Option<(SessionId, fn(Run) -> Name)> {
+fn beside(path: &Path, job: JobId) -> Option<(SessionId, Which)> {
     let name = path.file_name()?.to_str()?;
     let rest = name.strip_prefix(&job.to_string())?.strip_prefix('.')?;
     let (session, kind) = rest.split_once('.')?;
-    let which: fn(Run) -> Name = match kind {
+    let which: Which = match kind {
         "key.log" => Name::Release,
         "look.log" => Name::Look,
         _ => return None,

@@ -41,26 +41,24 @@ pub(crate) fn ocsf(outline: &Outline, record: &OpenedRecord) -> Value {
         "status_id": status,
         "action_id": if denied { 2 } else { 1 },
         "disposition_id": if denied { 2 } else { 1 },
-        "metadata": {
-            "version": "1.8.0",
-            "product": {
-                "name": "Safelight",
-                "vendor_name": "Safelight",
-                "version": env!("CARGO_PKG_VERSION"),
-            },
-            "profiles": ["security_control", "host"],
-            "log_name": record.log.to_string(),
-            "sequence": record.seq,
-            "tenant_uid": outline.client.as_str(),
-            "correlation_uid": outline.job.to_string(),
-        },
+        "metadata": metadata(outline, record),
         "unmapped": Line::of(record),
     });
-    let mut put = |name: &str, value: Value| {
-        _ = event
-            .as_object_mut()
-            .map(|all| all.insert(name.to_owned(), value))
-    };
+    let about = about(class, outline, record);
+    if let Some(all) = event.as_object_mut() {
+        all.extend(
+            about
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+    }
+    event
+}
+
+/// Who did it, with what, where.
+fn about(class: u32, outline: &Outline, record: &OpenedRecord) -> Vec<(&'static str, Value)> {
+    let mut all = Vec::new();
+    let mut put = |name, value| all.push((name, value));
     let host = record
         .place
         .as_ref()
@@ -94,7 +92,23 @@ pub(crate) fn ocsf(outline: &Outline, record: &OpenedRecord) -> Value {
             put("src_endpoint", json!({"hostname": host}));
         }
     }
-    event
+    all
+}
+
+fn metadata(outline: &Outline, record: &OpenedRecord) -> Value {
+    json!({
+        "version": "1.8.0",
+        "product": {
+            "name": "Safelight",
+            "vendor_name": "Safelight",
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "profiles": ["security_control", "host"],
+        "log_name": record.log.to_string(),
+        "sequence": record.seq,
+        "tenant_uid": outline.client.as_str(),
+        "correlation_uid": outline.job.to_string(),
+    })
 }
 
 fn class(what: &What) -> Class {

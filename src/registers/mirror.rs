@@ -74,3 +74,76 @@ pub(crate) fn take(
         error => Failure::from_error(Kind::Environment, &error),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use safelight_audit::{
+        note::{Head, Signer},
+        tree::{self, Frontier},
+    };
+    use safelight_bundle::{Epoch, Seq, Stamp};
+    use safelight_policies::id::VerifyKey;
+
+    use super::*;
+
+    fn letter(first: u64, last: u64, history: &str, seed: u8) -> RegisterNotice {
+        let entry = |number: u64| format!("{history} {number}").into_bytes();
+        let mut frontier = Frontier::default();
+        (0..last).for_each(|number| frontier.push(tree::leaf(&entry(number))));
+        let signer = Signer::new(SITE, Role::Log, &[seed; 32]).unwrap();
+        let head = Head {
+            origin: "o".to_owned(),
+            size: last,
+            root: frontier.root(),
+        };
+        RegisterNotice {
+            stamp: Stamp {
+                to: VerifyKey([1; 32]),
+                seq: Seq {
+                    epoch: Epoch::new(9, [0; 3]),
+                    number: 1,
+                },
+                issued: 10,
+                expires: 20,
+            },
+            first,
+            entries: (first..last).map(entry).collect(),
+            checkpoint: signer.sign(&head, 0),
+            key: signer.verifier().key,
+        }
+    }
+
+    #[test]
+    fn a_copy_grows_by_what_the_site_signed_and_by_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::open(Some(directory.path())).unwrap();
+        let (client, site) = (ClientAlias::new("c-x").unwrap(), "north".parse().unwrap());
+        let take = |letter: &RegisterNotice| take(&state, &client, &site, letter);
+        let size = || {
+            Register::open(&place(&state, &client).join("north"))
+                .unwrap()
+                .size()
+        };
+        take(&letter(0, 200, "true", 1)).unwrap();
+        // Again, and overlapping: nothing new, and then something.
+        take(&letter(0, 200, "true", 1)).unwrap();
+        take(&letter(150, 300, "true", 1)).unwrap();
+        assert_eq!(size(), 300);
+        let early = take(&letter(400, 410, "true", 1)).unwrap_err();
+        assert_eq!(early.kind(), Kind::Environment, "it waits");
+        // Another history, signed by the same key; another key; entries that are not those that were signed.
+        let mut forged = letter(300, 310, "true", 1);
+        forged.entries[3] = b"other".to_vec();
+        for wrong in [
+            letter(300, 310, "false", 1),
+            letter(300, 310, "true", 2),
+            forged,
+        ] {
+            let failure = take(&wrong).unwrap_err();
+            assert_eq!(failure.kind(), Kind::Denied, "{failure}");
+            assert_eq!(size(), 300);
+        }
+        take(&letter(300, 310, "true", 1)).unwrap();
+        assert_eq!(size(), 310);
+    }
+}

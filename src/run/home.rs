@@ -57,7 +57,11 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
         }
         _ => {
             let client = &opened.envelope.outline.client;
-            registers::note(&state, client, opened.job(), LogOf::Job)?;
+            match registers::note(&state, client, opened.job(), LogOf::Job) {
+                // What ended the job is said even if the register cannot be written: the same disk may be full.
+                Err(failure) if !cause.is_success() => terminal::complain(&failure),
+                noted => noted?,
+            }
             Delivered::default()
         }
     };

@@ -161,9 +161,8 @@ impl Folders {
         let named = asides.into_iter().map(|aside| {
             let from = aside.reason.as_ref().and_then(|it| it.from.clone());
             let mut peers = self.peers.iter();
-            let known = from.and_then(|from| {
-                peers.find(|peer| peer.card.letters.fingerprint().to_string() == from)
-            });
+            let known =
+                from.and_then(|from| peers.find(|peer| *peer.card.letters.fingerprint() == *from));
             (aside, known.map(|peer| peer.card.site.clone()))
         });
         // One folder may serve several links.

@@ -88,7 +88,12 @@ impl Site {
             false => 0,
         };
         let news = registers::news(&self.state, &client, sent, ENTRIES_MAX as u64)?;
-        let Some((entries, checkpoint, key)) = news else {
+        let Some(registers::News {
+            entries,
+            checkpoint,
+            key,
+        }) = news
+        else {
             return Ok(());
         };
         let last = sent + entries.len() as u64;

@@ -641,7 +641,7 @@ fn a_report_is_one_page_that_stands_alone() {
         "The logs are whole.",
         "/mnt/c/board.txt",
         "/mnt/c/missing.txt",
-        "private/key.pem",
+        "/mnt/c/private",
         "localhost, slot",
         "safelight-site",
     ] {

@@ -413,7 +413,10 @@ fn policies_are_listed_shown_checked_and_explained() {
         .iter()
         .filter_map(|policy| policy["name"].as_str())
         .collect();
-    assert_eq!(names, ["base", "blender", "generic", "povray"]);
+    let shipped = [
+        "base", "blender", "ffmpeg", "generic", "povray", "python", "strict",
+    ];
+    assert_eq!(names, shipped);
     let shown = json(&["policy", "show", "generic", "--json"]);
     assert_eq!(shown["made_of"], serde_json::json!(["base", "generic"]));
     let listed_digest = listed

@@ -148,7 +148,8 @@ fn stand(directory: &Path) -> Result<Vec<Standing>, Failure> {
     let mut standing = Vec::new();
     for ((name, at, log), audit) in [with, without].into_iter().zip([Some(audit), None]) {
         fs::create_dir(&at).map_err(failed)?;
-        mount(&at, &entries, area.again(), log)?;
+        let area = Area::open(state.area(&client)?).or_fail(Kind::Environment)?;
+        mount(&at, &entries, area, log)?;
         standing.push(Standing {
             name,
             at,

@@ -151,7 +151,7 @@ impl Gathered {
             }
             Control::KeyReleased { session, to } => {
                 let key = data_encoding::HEXLOWER.encode(&to[..8]);
-                self.releases.push(vec![
+                self.key([
                     at,
                     session.to_string(),
                     format!("{key}…"),
@@ -159,29 +159,18 @@ impl Gathered {
                 ]);
             }
             Control::KeyRefused { session, reason } => {
-                self.releases.push(vec![
-                    at,
-                    session.to_string(),
-                    "-".to_owned(),
-                    format!("refused: {reason}"),
-                ]);
+                let refused = format!("refused: {reason}");
+                self.key([at, session.to_string(), "-".to_owned(), refused]);
             }
             Control::DebugAccess { uid, how } => {
                 self.looks.push(vec![at, uid.to_string(), how.clone()]);
             }
-            other => {
-                let line = records::Line::said(record);
-                let said: Vec<_> = line
-                    .fields(4)
-                    .map(|(name, value)| format!("{name} {value}"))
-                    .collect();
-                self.acts.push(vec![
-                    at,
-                    records::action(&What::Control(other.clone())).to_owned(),
-                    said.join(", "),
-                ]);
-            }
+            _ => self.acts.push(act(at, record)),
         }
+    }
+
+    fn key(&mut self, cells: [String; 4]) {
+        self.releases.push(cells.to_vec());
     }
 
     fn page(
@@ -291,6 +280,16 @@ fn register(state: &State, opened: &OpenedJob, page: &mut Page) -> Result<(), Fa
         page.plain(&format!("{}\n{}", known.key(), client.text()));
     }
     Ok(())
+}
+
+/// An act of ours that has no table of its own.
+fn act(at: String, record: &OpenedRecord) -> Vec<String> {
+    let line = records::Line::said(record);
+    let said = line
+        .fields(4)
+        .map(|(name, value)| format!("{name} {value}"));
+    let said = said.collect::<Vec<_>>().join(", ");
+    vec![at, records::action(&record.what).to_owned(), said]
 }
 
 fn shown_lines(text: &str) -> String {

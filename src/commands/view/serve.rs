@@ -140,8 +140,9 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         Source::Debug,
         &[Source::Debug],
     )?;
+    let uid = nix::unistd::getuid().as_raw();
     audit.note(Control::DebugAccess {
-        uid: nix::unistd::getuid().as_raw(),
+        uid,
         how: how(&opened, &written, heard),
     })?;
     // No record, no view.
@@ -156,21 +157,16 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         session,
         tell,
     ));
-    let upper = match heard.writable {
-        true => Some(upper(&state, opened.job())?),
-        false => None,
-    };
-    let store = Arc::new(Store::new(Segments::new(opened.area), upper));
+    let upper = heard.writable.then(|| upper(&state, opened.job()));
+    let store = Store::new(Segments::new(opened.area), upper.transpose()?);
+    let store = Arc::new(store);
     let references: Vec<&[Entry]> = layers.entries.iter().map(Vec::as_slice).collect();
     let setup = view::Setup {
         central: layers.central.path.clone(),
         judge: safelight_policies::central::Judge::for_grant(&layers.central)
             .or_fail(Kind::Internal)?,
         writable: heard.writable,
-        owner: (
-            nix::unistd::getuid().as_raw(),
-            nix::unistd::getgid().as_raw(),
-        ),
+        owner: (uid, nix::unistd::getgid().as_raw()),
         clock: process::now,
     };
     let view = view::View::of_layers(setup, &references, store, log).map_err(|errno| {

@@ -247,7 +247,7 @@ impl Look<'_> {
     /// A command's exit code is the person's own; anything else is said.
     fn conclude(&self, cause: &Cause) -> Result<ExitCode, Failure> {
         match cause {
-            Cause::Exited { code } => Ok(ExitCode::from(u8::try_from(*code).unwrap_or(1))),
+            Cause::Exited { code } => Ok(ExitCode::from(*code)),
             Cause::TimedOut { seconds } => {
                 terminal::say(format!("the look was over after {seconds} s"));
                 Ok(ExitCode::SUCCESS)

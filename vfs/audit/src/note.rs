@@ -159,9 +159,8 @@ impl Verifier {
         let text = format!("{text}\n");
         let public = UnparsedPublicKey::new(&ED25519, &self.key);
         for line in lines.lines() {
-            let (name, signature) = line
-                .strip_prefix("\u{2014} ")
-                .and_then(|it| it.split_once(' '))?;
+            let signed_by = line.strip_prefix("\u{2014} ")?;
+            let (name, signature) = signed_by.split_once(' ')?;
             let bytes = BASE64.decode(signature.as_bytes()).ok()?;
             let (id, mut rest) = bytes.split_first_chunk::<4>()?;
             if name != self.name || *id != self.id() {

@@ -470,6 +470,7 @@ mod tests {
 
     /// Grown in steps that end within, at and beyond the end of tiles of two rows.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one register, from its beginning on")]
     fn a_register_grows_and_proves_what_is_in_it() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("register");
