@@ -62,6 +62,7 @@ bench: PACKAGES += $(BENCH_PACKAGES)
 bench: build
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench launch
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
 
 clean:
 	cargo clean

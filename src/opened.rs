@@ -76,13 +76,16 @@ impl OpenedRecipe {
     /// What one task runs.
     pub(crate) fn task(&self, task: TaskId) -> Result<TaskCommand, expand::Error> {
         match self {
-            Self::Job(recipe) => recipe.task(task.step, task.task),
+            Self::Job(recipe) => recipe.task(task.step, task.task, 1),
             Self::Command(recipe) if task == (TaskId { step: 0, task: 0 }) => Ok(TaskCommand {
                 command: recipe.command.clone(),
                 directory: recipe.directory.clone(),
                 env: recipe.env.clone(),
                 expect: recipe.expect.clone(),
                 files: Vec::new(),
+                timeout: None,
+                notice: None,
+                tasks: 1,
             }),
             Self::Command(_) => Err(expand::Error::NoTask {
                 step: task.step,

@@ -14,10 +14,13 @@ use std::{
 };
 
 use safelight_channel::Channel;
-use safelight_job::expand::{self, SESSION_DIRECTORY};
+use safelight_job::{
+    EmbeddedFile,
+    expand::{self, SESSION_DIRECTORY},
+};
 use safelight_policies::id::TaskId;
 use safelight_seal::random::SystemRandom;
-use safelight_vfs::session::{SessionFile, Task};
+use safelight_vfs::session::{Action, Environment, Expand, SessionFile, Task};
 
 use crate::failure::{Failure, Kind, OrFail};
 
@@ -99,7 +102,7 @@ pub(crate) fn internal_main() -> Option<ExitCode> {
             Some(safelight_vfs::server::main(
                 &SystemRandom::new(),
                 now,
-                expand,
+                EXPAND,
             ))
         }
         "__audit" => {
@@ -127,10 +130,51 @@ fn audit_main() -> ExitCode {
     }
 }
 
-/// What the view server needs of a recipe: one task, of a whole job or of the single command that is its own first task.
-fn expand(bytes: &[u8], TaskId { step, task }: TaskId) -> Option<Task> {
-    let task = expand::task(bytes, step, task).ok()?;
-    let files = task.files.into_iter().map(|file| {
+/// What the view server needs of a recipe.
+const EXPAND: Expand = Expand { task, around };
+
+/// One task, of a whole job or of the single command that is its own first task; of frames in chunks, up to so many.
+fn task(bytes: &[u8], TaskId { step, task }: TaskId, most: u32) -> Option<Task> {
+    let task = expand::task(bytes, step, task, most).ok()?;
+    Some(Task {
+        files: files(task.files)?,
+        command: task.command,
+        directory: task.directory,
+        env: task.env.into_iter().collect(),
+        expect: task.expect,
+        timeout: task.timeout,
+        notice: task.notice,
+        tasks: task.tasks,
+    })
+}
+
+/// What stands around the tasks of a step.
+fn around(bytes: &[u8], step: u32) -> Option<Option<Vec<Environment>>> {
+    let Some(all) = expand::around(bytes, step).ok()? else {
+        return Some(None);
+    };
+    let action = |action: Option<expand::Action>| match action {
+        None => Some(None),
+        Some(action) => Some(Some(Action {
+            files: files(action.files)?,
+            command: action.command,
+            timeout: action.timeout,
+            notice: action.notice,
+        })),
+    };
+    let environment = |it: expand::Environment| {
+        Some(Environment {
+            variables: it.variables,
+            enter: action(it.enter)?,
+            exit: action(it.exit)?,
+        })
+    };
+    let all: Option<Vec<_>> = all.into_iter().map(environment).collect();
+    all.map(Some)
+}
+
+fn files(files: Vec<EmbeddedFile>) -> Option<Vec<SessionFile>> {
+    let files = files.into_iter().map(|file| {
         let below = file.path.strip_prefix(SESSION_DIRECTORY.as_bytes())?;
         Some(SessionFile {
             name: below.strip_prefix(b"/")?.to_vec(),
@@ -138,13 +182,7 @@ fn expand(bytes: &[u8], TaskId { step, task }: TaskId) -> Option<Task> {
             runnable: file.executable,
         })
     });
-    Some(Task {
-        files: files.collect::<Option<_>>()?,
-        command: task.command,
-        directory: task.directory,
-        env: task.env.into_iter().collect(),
-        expect: task.expect,
-    })
+    files.collect()
 }
 
 #[cfg(test)]
@@ -182,18 +220,18 @@ steps:
         });
         let (_, recipe) = plan.unwrap().split(submission()).unwrap();
         let bytes = recipe.encode().unwrap();
-        let task = expand(&bytes, TaskId { step: 0, task: 4 }).unwrap();
+        let made = task(&bytes, TaskId { step: 0, task: 4 }, 1).unwrap();
         let words = [&b"/bin/sh"[..], b"/home/render/run.sh", b"-f", b"5"];
-        assert_eq!(task.command, words);
-        assert_eq!(task.directory, b"/home/render");
+        assert_eq!(made.command, words);
+        assert_eq!(made.directory, b"/home/render");
         let file = SessionFile {
             name: b"run.sh".to_vec(),
             bytes: b"#!/bin/sh\necho 5".to_vec(),
             runnable: true,
         };
-        assert_eq!(task.files, [file]);
-        assert!(expand(&bytes, TaskId { step: 0, task: 9 }).is_none());
-        assert!(expand(&bytes, TaskId { step: 1, task: 0 }).is_none());
+        assert_eq!(made.files, [file]);
+        assert!(task(&bytes, TaskId { step: 0, task: 9 }, 1).is_none());
+        assert!(task(&bytes, TaskId { step: 1, task: 0 }, 1).is_none());
     }
 
     #[test]
@@ -206,14 +244,14 @@ steps:
             title: "dragon".to_owned(),
         };
         let bytes = recipe.encode().unwrap();
-        let task = expand(&bytes, TaskId { step: 0, task: 0 }).unwrap();
-        assert_eq!(task.command, recipe.command);
-        assert_eq!(task.directory, recipe.directory);
-        assert_eq!(task.env, [(b"TZ".to_vec(), b"UTC".to_vec())]);
-        assert_eq!(task.expect, recipe.expect);
-        assert!(task.files.is_empty());
-        assert!(expand(&bytes, TaskId { step: 0, task: 1 }).is_none());
-        assert!(expand(b"neither", TaskId { step: 0, task: 0 }).is_none());
+        let made = task(&bytes, TaskId { step: 0, task: 0 }, 1).unwrap();
+        assert_eq!(made.command, recipe.command);
+        assert_eq!(made.directory, recipe.directory);
+        assert_eq!(made.env, [(b"TZ".to_vec(), b"UTC".to_vec())]);
+        assert_eq!(made.expect, recipe.expect);
+        assert!(made.files.is_empty());
+        assert!(task(&bytes, TaskId { step: 0, task: 1 }, 1).is_none());
+        assert!(task(b"neither", TaskId { step: 0, task: 0 }, 1).is_none());
     }
 
     fn submission() -> safelight_job::Submission {

@@ -164,6 +164,7 @@ pub(crate) mod tests {
     pub(crate) fn told(left: &Left, state: AttemptState) -> AttemptEntry {
         AttemptEntry {
             task: left.task,
+            tasks: 1,
             attempt: left.attempt,
             fence: left.fence,
             session: left.session,

@@ -71,6 +71,8 @@ mod refused;
 mod road;
 #[path = "e2e/rootless.rs"]
 mod rootless;
+#[path = "e2e/sessions.rs"]
+mod sessions;
 #[path = "e2e/sites.rs"]
 mod sites;
 #[path = "e2e/submit.rs"]

@@ -1,4 +1,5 @@
-//! The lease: the right to run one task in one slot until a deadline, and the wrapper order that comes with it.
+//! The lease: the right to run one task, or several that follow each other, in one slot until a deadline, and the wrapper order that
+//! comes with it.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,10 @@ pub struct Lease {
     pub client: ClientAlias,
     /// The job.
     pub job: JobId,
-    /// The task.
+    /// The task; of several, the first.
     pub task: TaskId,
+    /// How many tasks of the step, from that one on. They are run in turn and count together or not at all.
+    pub tasks: u32,
     /// Counts the leases of this task, from one.
     pub attempt: u32,
     /// Only the newest fence may commit.
@@ -32,6 +35,13 @@ pub struct Lease {
     pub expires: u64,
     /// What the node must enforce around the task.
     pub wrapper: Wrapper,
+}
+
+impl Lease {
+    /// The task after its last one.
+    pub fn end(&self) -> u64 {
+        self.task.task.saturating_add(u64::from(self.tasks.max(1)))
+    }
 }
 
 /// The wrapper order: the node must put exactly this policy around the task, or refuse the lease.

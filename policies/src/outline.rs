@@ -37,6 +37,23 @@ pub struct Outline {
     /// How often a task that fails by itself is tried again; `None` as the site has it.
     #[serde(default)]
     pub retries: Option<u32>,
+    /// What else its author wants of whoever schedules it.
+    #[serde(default)]
+    pub wishes: Wishes,
+}
+
+/// How a job wants to be scheduled. The site may be stricter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wishes {
+    /// How many tasks may be given up before nothing of it begins any more; `None` as the site has it.
+    pub failures: Option<u64>,
+    /// When it may begin, in seconds since 1970.
+    pub not_before: Option<u64>,
+    /// It begins paused.
+    pub held: bool,
+    /// The first, the middle and the last task of each step come first, and the others when those are done.
+    pub trial: bool,
 }
 
 impl Outline {
@@ -68,6 +85,22 @@ pub struct StepOutline {
     pub amounts: BTreeMap<String, f64>,
     /// Required attributes by OpenJD capability name: any of the values.
     pub attributes: BTreeMap<String, Vec<String>>,
-    /// The wall-clock limit of one task in seconds.
+    /// The wall-clock limit of one session in seconds.
     pub timeout: u64,
+    /// How many tasks one session may run in turn; `None` for one.
+    #[serde(default)]
+    pub batch: Option<Batch>,
+}
+
+/// The most tasks of one session.
+pub const BATCH_MAX: u32 = 1024;
+
+/// Several tasks in one session: because what stands around them is dear to begin, or because the job wants its frames in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// How many, as long as nobody knows how long one takes: 1 to [`BATCH_MAX`].
+    pub size: u32,
+    /// How many seconds a session should take: the number follows from what tasks were seen to take. Zero: always `size`.
+    pub target: u64,
 }

@@ -159,6 +159,7 @@ mod tests {
             amounts: Default::default(),
             attributes: Default::default(),
             timeout: 60,
+            batch: None,
         };
         Outline {
             job: JobId::from_random([1; 10]),
@@ -170,6 +171,7 @@ mod tests {
             expires: 1_000,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         }
     }
 

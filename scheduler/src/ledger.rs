@@ -118,8 +118,10 @@ impl JobEntry {
 /// An attempt at a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptEntry {
-    /// The task.
+    /// The task; of several, the first.
     pub task: TaskId,
+    /// How many, from that one on.
+    pub tasks: u32,
     /// Counts the attempts of the task, from one.
     pub attempt: u32,
     /// Its fence.

@@ -1,7 +1,7 @@
 //! The ledger: which jobs there are, in which queue, who may run what until when, and which result counts.
 //!
 //! Decisions are pure functions: [`state`] and [`node`] are tables of states, [`placement`] says here or there, [`matching`] what fits,
-//! [`pick`] what is next, [`progress`] how far a job is, [`retry`] what is tried again, [`decide`] who may lease and commit.
+//! [`pick`] what is next, [`portion`] how much of it, [`progress`] how far a job is, [`retry`] what is tried again, [`decide`] who may lease and commit.
 //! [`SqliteLedger`] asks them inside one transaction and writes down what they say. Time is passed in. Nothing here can read what a job
 //! holds: there are ids, counts, amounts, hashes and causes.
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod matching;
 pub mod node;
 pub mod pick;
 pub mod placement;
+pub mod portion;
 pub mod progress;
 pub mod queue;
 pub mod retry;

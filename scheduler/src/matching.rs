@@ -227,6 +227,7 @@ mod tests {
                 .map(|(name, values)| ((*name).to_owned(), words(values)))
                 .collect(),
             timeout: 60,
+            batch: None,
         }
     }
 

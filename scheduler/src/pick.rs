@@ -10,6 +10,7 @@ use crate::{
     ledger::{JobState, Place},
     matching::{self, Mismatch, SlotSpec},
     node::Unavailable,
+    portion,
     progress::{self, StepCount},
     queue::{Queue, QueueRule},
 };
@@ -66,6 +67,12 @@ pub enum Hold {
     /// It may no longer start anything.
     #[error("the job expired")]
     Expired,
+    /// Its time has not come.
+    #[error("the job may not begin before {at} (seconds since 1970)")]
+    NotYet {
+        /// When it may.
+        at: u64,
+    },
     /// The queue has enough jobs under way.
     #[error("{under_way} jobs are under way and the limit is {cap}")]
     QueueFull {
@@ -106,6 +113,11 @@ pub fn holds(job: &Candidate<'_>, held: &Held, now: u64) -> Vec<Hold> {
             queue: Queue::Active,
         }),
         (now >= job.outline.expires).then_some(Hold::Expired),
+        job.outline
+            .wishes
+            .not_before
+            .filter(|at| now < *at)
+            .map(|at| Hold::NotYet { at }),
         held.queue.cap.filter(full).map(|cap| Hold::QueueFull {
             under_way: held.under_way,
             cap,
@@ -136,6 +148,9 @@ pub enum StepHold {
         /// Which.
         step: u32,
     },
+    /// Its first, its middle and its last task are tried first.
+    #[error("the first, the middle and the last task are not done yet")]
+    Trial,
     /// Every task runs, is done or was given up.
     #[error("no task is left: {running} run, {done} are done, {dead} were given up")]
     NothingLeft {
@@ -154,6 +169,14 @@ pub fn step_hold(outline: &Outline, counts: &[StepCount], step: usize) -> Option
         return Some(StepHold::NotReady { step });
     }
     let count = counts.get(step).copied().unwrap_or_default();
+    let trial = outline.wishes.trial;
+    let fresh = outline
+        .steps
+        .get(step)
+        .map(|it| portion::fresh(trial, it, &count));
+    if fresh == Some(0) && count.again == 0 && count.fresh < count.tasks {
+        return Some(StepHold::Trial);
+    }
     (count.open() == 0).then(|| StepHold::NothingLeft {
         running: count.running,
         done: count.done,

@@ -286,6 +286,7 @@ mod tests {
             amounts: [("amount.worker.vcpu".to_owned(), vcpu)].into(),
             attributes: Default::default(),
             timeout: 60,
+            batch: None,
         };
         Outline {
             job: JobId::from_random([1; 10]),
@@ -297,6 +298,7 @@ mod tests {
             expires: 1_000,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         }
     }
 

@@ -19,6 +19,10 @@ pub struct StepCount {
     pub failed: u64,
     /// Of the failed, those that are tried again.
     pub again: u64,
+    /// Seconds that tasks with a result took, all together.
+    pub spent: u64,
+    /// How many tasks that were.
+    pub spent_tasks: u64,
 }
 
 impl StepCount {
@@ -99,6 +103,7 @@ pub(crate) mod tests {
             amounts: Default::default(),
             attributes: Default::default(),
             timeout: 60,
+            batch: None,
         };
         Outline {
             job: JobId::from_random([1; 10]),
@@ -110,6 +115,7 @@ pub(crate) mod tests {
             expires: 1_000,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         }
     }
 
@@ -121,6 +127,7 @@ pub(crate) mod tests {
             done,
             failed,
             again,
+            ..StepCount::default()
         }
     }
 

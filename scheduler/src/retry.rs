@@ -102,6 +102,16 @@ pub fn verdict(fault: Fault, history: History, retries: u32, rules: &Rules) -> V
     }
 }
 
+/// Decides for several tasks of one session, of which nobody knows which one it was: each is tried again in a session of its own, and that
+/// decides then.
+pub fn of_several(fault: Fault) -> Verdict {
+    match fault {
+        Fault::Denied => Verdict::GiveUp,
+        Fault::Task | Fault::Asked => Verdict::Again { elsewhere: false },
+        Fault::Node | Fault::Apart => Verdict::Again { elsewhere: true },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

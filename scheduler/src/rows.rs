@@ -182,6 +182,7 @@ impl<'a> Reading<'a> {
     pub(crate) fn attempt(&self) -> Result<AttemptEntry, Error> {
         Ok(AttemptEntry {
             task: self.task()?,
+            tasks: self.number("tasks")?,
             attempt: self.number("attempt")?,
             fence: Fence(self.number("fence")?),
             session: self.parsed("session")?,

@@ -45,10 +45,12 @@ fn outline() -> Outline {
             amounts: Default::default(),
             attributes: Default::default(),
             timeout: 60,
+            batch: None,
         }],
         expires: u64::MAX,
         central: vec![],
         retries: None,
+        wishes: Default::default(),
     }
 }
 

@@ -35,11 +35,13 @@ fn outline(job: u8, steps: &[(u64, &[u32])]) -> Outline {
                 amounts: [("amount.worker.vcpu".to_owned(), 1.5)].into(),
                 attributes: Default::default(),
                 timeout: 60,
+                batch: None,
             })
             .collect(),
         expires: 100_000,
         central: vec![],
         retries: None,
+        wishes: Default::default(),
     }
 }
 
@@ -456,7 +458,7 @@ async fn what_is_no_ledger_or_a_newer_one_is_refused() {
     for (name, sql, newer) in [
         (
             "newer",
-            "PRAGMA application_id = 1397509191; PRAGMA user_version = 3",
+            "PRAGMA application_id = 1397509191; PRAGMA user_version = 4",
             true,
         ),
         (
@@ -477,7 +479,7 @@ async fn what_is_no_ledger_or_a_newer_one_is_refused() {
         raw.execute(sql).await.unwrap();
         match SqliteLedger::open(&path).await.err().unwrap() {
             Error::Newer {
-                found: 3, known: 2, ..
+                found: 4, known: 3, ..
             } => assert!(newer),
             Error::NotALedger { .. } => assert!(!newer),
             other => panic!("{name}: {other}"),

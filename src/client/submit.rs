@@ -333,7 +333,7 @@ impl Submitting<'_> {
         let terms = Terms {
             wanted,
             task_retries: outline.retries,
-            dead_max: None,
+            dead_max: outline.wishes.failures,
         };
         let books = Books::open(self.state)?;
         let now = process::now_seconds();

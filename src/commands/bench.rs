@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::{
-    bench::{audit, launch, vfs},
+    bench::{audit, dispatch, launch, vfs},
     failure::{Failure, Kind},
 };
 
@@ -27,6 +27,27 @@ pub(crate) enum BenchCommand {
     /// Every sample of ours is a whole `safelight run`; the row `launch` is the part of it from the agent's decision to launch until
     /// nothing of the session is left.
     Launch(LaunchArgs),
+    /// The queue: leases booked durably, and how their cost grows with slots and jobs
+    ///
+    /// The ledger is a real one in a new directory below DIR, every lease on the disk before it is answered; only the slots are made up.
+    Dispatch(DispatchArgs),
+}
+
+/// Arguments of `bench dispatch`.
+#[derive(Debug, Args)]
+pub(crate) struct DispatchArgs {
+    /// Where to work: the disk below it is what every lease waits for
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Rounds
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Only these rows
+    #[arg(long, value_name = "ROW", value_parser = clap::builder::PossibleValuesParser::new(dispatch::names()))]
+    only: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `bench launch`.
@@ -110,6 +131,14 @@ pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
                 rounds: arguments.rounds.into(),
             };
             audit::run(&asked)?.print(arguments.json)
+        }
+        BenchCommand::Dispatch(arguments) => {
+            let asked = dispatch::Asked {
+                directory: arguments.dir,
+                rounds: arguments.rounds.into(),
+                only: arguments.only,
+            };
+            dispatch::run(&asked)?.print(arguments.json)
         }
         BenchCommand::Vfs(arguments) => {
             if arguments.size < 1 << 20 {

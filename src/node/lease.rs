@@ -69,7 +69,7 @@ pub(super) fn verify(work: &Work, known: &Known<'_>) -> Result<(Lease, Envelope)
     ensure(outline.client == lease.client, Refusal::OtherClient)?;
     let step = outline.steps.get(lease.task.step as usize);
     ensure(
-        step.is_some_and(|step| lease.task.task < step.tasks),
+        step.is_some_and(|step| lease.end() <= step.tasks),
         Refusal::NoSuchTask,
     )?;
     let same =

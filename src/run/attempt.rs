@@ -179,6 +179,7 @@ impl Attempt<'_> {
             attempt,
             fence,
             task,
+            tasks,
             expires,
             ..
         } = *self.lease;
@@ -188,6 +189,7 @@ impl Attempt<'_> {
             attempt,
             fence,
             task,
+            tasks,
             client: self.envelope.client_verify,
             inputs: self.envelope.inputs,
             recipe: self.envelope.recipe,

@@ -168,6 +168,7 @@ impl Books {
             client: envelope.outline.client.clone(),
             job,
             task: TASK,
+            tasks: 1,
             attempt: leased.attempt,
             fence: leased.fence,
             session,

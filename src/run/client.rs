@@ -202,6 +202,7 @@ fn outline(job: JobId, client: ClientAlias, grant: &Grant, policy: &Policy, now:
         amounts: BTreeMap::new(),
         attributes: BTreeMap::new(),
         timeout: terms.limits.wall,
+        batch: None,
     };
     Outline {
         job,
@@ -217,6 +218,7 @@ fn outline(job: JobId, client: ClientAlias, grant: &Grant, policy: &Policy, now:
             .map(|central| (central.path.clone(), central.write))
             .collect(),
         retries: Some(0),
+        wishes: Default::default(),
     }
 }
 

@@ -83,6 +83,7 @@ impl Arrivals<'_> {
         {
             let terms = Terms {
                 task_retries: envelope.outline.retries,
+                dead_max: envelope.outline.wishes.failures,
                 ..Terms::default()
             };
             let received = Received {

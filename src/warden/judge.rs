@@ -157,7 +157,7 @@ fn envelope(
     ensure(now < outline.expires, Refusal::JobExpired)?;
     let step = outline.steps.get(lease.task.step as usize);
     ensure(
-        step.is_some_and(|step| lease.task.task < step.tasks),
+        step.is_some_and(|step| lease.end() <= step.tasks),
         Refusal::NoSuchTask,
     )?;
     let same =

@@ -16,13 +16,13 @@ use nix::{
 
 use crate::harness::{Host, SAFELIGHT, clean, end, requires, word};
 
-const NEEDS: [&str; 4] = ["root", "fuse", "userns", "landlock"];
+pub(crate) const NEEDS: [&str; 4] = ["root", "fuse", "userns", "landlock"];
 
 /// How long a node may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program in the background, its standard error in a file.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     log: PathBuf,
 }
@@ -44,7 +44,7 @@ impl Daemon {
 
     /// Waits until it has said this so many times.
     #[track_caller]
-    fn says(&self, what: &str, times: usize) {
+    pub(crate) fn says(&self, what: &str, times: usize) {
         let said = || fs::read_to_string(&self.log).expect("log");
         wait(&format!("{what:?} in:\n{}", said()), || {
             said().matches(what).count() >= times
@@ -79,15 +79,15 @@ fn wait(what: &str, mut until: impl FnMut() -> bool) {
 }
 
 /// A site, and a node that has joined it and is enrolled there; neither runs yet.
-struct Farm {
-    host: Host,
+pub(crate) struct Farm {
+    pub(crate) host: Host,
     /// A word that stands in everything of the client's.
-    canary: String,
+    pub(crate) canary: String,
 }
 
 impl Farm {
     /// Its job has so many tasks, each of which runs `script` with the task's number in `$N`, and a step after them that joins what they wrote.
-    fn new(tasks: u32, script: &str) -> Self {
+    pub(crate) fn new(tasks: u32, script: &str) -> Self {
         let host = Host::new();
         let canary = word(16);
         let port = TcpListener::bind("127.0.0.1:0")
@@ -170,11 +170,11 @@ steps:
     }
 
     #[track_caller]
-    fn site(&self, arguments: &[&str]) -> String {
+    pub(crate) fn site(&self, arguments: &[&str]) -> String {
         end(self.at("site").args(arguments)).ok().out
     }
 
-    fn serve_site(&self) -> Daemon {
+    pub(crate) fn serve_site(&self) -> Daemon {
         let mut serve = self.at("site");
         serve.args(["site", "serve"]);
         let daemon = Daemon::start(serve, self.host.path("site.log"));
@@ -182,14 +182,14 @@ steps:
         daemon
     }
 
-    fn serve_node(&self) -> Daemon {
+    pub(crate) fn serve_node(&self) -> Daemon {
         let mut serve = self.at("node");
         serve.args(["node", "serve"]);
         Daemon::start(serve, self.host.path("node.log"))
     }
 
     /// Puts the job into the site's queue; answers its id.
-    fn submit(&self) -> String {
+    pub(crate) fn submit(&self) -> String {
         let job = self.host.path("job").display().to_string();
         let said = self.site(&["submit", &job, "--policy", "generic", "--quiet"]);
         said.trim().to_owned()
@@ -198,6 +198,18 @@ steps:
     /// Waits until what the last step wrote is at home.
     #[track_caller]
     fn arrives(&self, tasks: usize) {
+        self.arrives_with(&format!("{}\n", self.canary).repeat(tasks));
+    }
+
+    /// Waits until a job is in this state.
+    #[track_caller]
+    pub(crate) fn comes_to(&self, job: &str, state: &str) {
+        wait(state, || self.site(&["job", "show", job]).contains(state));
+    }
+
+    /// Waits until the last step brought this home.
+    #[track_caller]
+    pub(crate) fn arrives_with(&self, expected: &str) {
         let all = self.host.path("job/out/all");
         let said = |log| fs::read_to_string(self.host.path(log)).unwrap_or_default();
         let deadline = Instant::now() + PATIENCE;
@@ -211,7 +223,6 @@ steps:
             );
             thread::sleep(Duration::from_millis(20));
         }
-        let expected = format!("{}\n", self.canary).repeat(tasks);
         wait("the whole result", || {
             fs::read_to_string(&all).is_ok_and(|text| text == expected)
         });

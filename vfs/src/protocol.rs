@@ -51,8 +51,10 @@ pub struct Order {
     pub attempt: u32,
     /// The lease's fence.
     pub fence: Fence,
-    /// Which task of the recipe to run.
+    /// Which task of the recipe to run; of several, the first.
     pub task: TaskId,
+    /// How many, from that one on.
+    pub tasks: u32,
     /// Who signed the input manifest.
     pub client: VerifyKey,
     /// The object that holds the input manifest.

@@ -8,6 +8,7 @@
 mod lifeline;
 pub mod sealed_log;
 mod serving;
+mod turns;
 
 use std::{
     os::fd::OwnedFd,
@@ -27,7 +28,7 @@ use safelight_seal::{
     random::Random,
 };
 
-use self::{lifeline::Lifeline, sealed_log::SealedLog, serving::Serving};
+use self::{lifeline::Lifeline, sealed_log::SealedLog, serving::Serving, turns::Turns};
 use crate::{
     area::Area,
     protocol::{FromView, Order, Sealed, ToView},
@@ -173,9 +174,7 @@ fn story(
         order.job.as_bytes(),
         &area.read(order.recipe)?,
     )?;
-    let task = expand(&recipe, order.task)
-        .filter(|task| may_set(task, &order.env_pass) && SessionFile::are_fit(&task.files))
-        .ok_or(Error::Recipe)?;
+    let tasks = tasks(expand, recipe.into(), &order)?;
     let (troubles, trouble) = mpsc::channel();
     let log = Arc::new(SealedLog::new(
         Recorder::new(Channel::from(audit))?,
@@ -191,8 +190,7 @@ fn story(
 
     let launcher = Channel::from(launcher);
     serving.start(mounts(&launcher, order.central.len())?)?;
-    serving.hand_over(&launcher, &order, &task, [stdout, stderr])?;
-    drop(launcher);
+    let given = serving.hand_over(launcher, &order, tasks, [stdout, stderr])?;
     parent.send(&FromView::Serving)?;
 
     let cause = wait(parent, &lifeline, &trouble)?;
@@ -203,7 +201,7 @@ fn story(
         _ => poisoned.unwrap_or(cause),
     };
     let cause = if cause.is_success() {
-        serving.expected(&task, &log)?.unwrap_or(cause)
+        serving.expected(&given, &log)?.unwrap_or(cause)
     } else {
         cause
     };
@@ -232,6 +230,35 @@ fn layers(order: &Order, area: &Area, key: &JobKey) -> Result<Vec<Manifest>, Err
     Ok(layers)
 }
 
+/// What the session runs.
+enum Tasks {
+    /// The only command of its only task.
+    One(Box<Task>),
+    /// One action after the other.
+    InTurn(Turns),
+}
+
+/// The tasks of the order, of which at least the first can be made.
+fn tasks(
+    expand: Expand,
+    recipe: zeroize::Zeroizing<Vec<u8>>,
+    order: &Order,
+) -> Result<Tasks, Error> {
+    let around = (expand.around)(&recipe, order.task.step).ok_or(Error::Recipe)?;
+    // Who looks around in a session instead of its task runs nothing else in it.
+    match around.filter(|_| order.instead.is_empty()) {
+        None => {
+            let task = (expand.task)(&recipe, order.task, 1)
+                .filter(|task| order.tasks == 1 && may_set(task, &order.env_pass))
+                .filter(|task| SessionFile::are_fit(&task.files));
+            Ok(Tasks::One(Box::new(task.ok_or(Error::Recipe)?)))
+        }
+        Some(around) => Turns::new(expand, recipe, around, order)
+            .map(Tasks::InTurn)
+            .ok_or(Error::Recipe),
+    }
+}
+
 /// A job sets only variables that the policy lets pass.
 fn may_set(task: &Task, pass: &[String]) -> bool {
     task.env
@@ -241,8 +268,7 @@ fn may_set(task: &Task, pass: &[String]) -> bool {
 
 fn mounts(launcher: &Channel, count: usize) -> Result<Vec<OwnedFd>, Error> {
     let incoming = launcher.expect::<FromLauncher>()?;
-    let FromLauncher::Mounts = incoming.message;
-    if incoming.descriptors.len() == count {
+    if incoming.message == FromLauncher::Mounts && incoming.descriptors.len() == count {
         Ok(incoming.descriptors)
     } else {
         Err(Error::DoesNotFit)

@@ -1,7 +1,8 @@
 //! What the view server and the launcher of a session say to each other over the view socket.
 //!
 //! The view server is the only process outside the session that knows the command, so the command goes from it straight to the
-//! launcher and never through the agent. Each side speaks once: the launcher hands over the mounts, the server answers with the command.
+//! launcher and never through the agent. Where a session is one command each side speaks once: the launcher hands over the mounts, the
+//! server answers with the command. Where it runs actions in turn, something stays in it that asks for one task after the other.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -23,6 +24,8 @@ pub enum FromLauncher {
     /// The views are mounted. With it comes one `/dev/fuse` descriptor for each central path, in the order of the grant's central paths.
     /// The kernel's `FUSE_INIT` waits in each of them.
     Mounts,
+    /// What has been run ended well: what is next?
+    Next,
 }
 
 /// From the view server to the launcher.
@@ -41,22 +44,83 @@ pub enum ToLauncher {
         /// What to write into the session's private home first.
         files: Vec<SessionFile>,
     },
+    /// The views are served: enter what stands around the tasks, then ask for them. With it come the same two descriptors.
+    Sit {
+        /// The working directory, absolute.
+        directory: Vec<u8>,
+        /// The environment that everything begins with.
+        env: Vec<(Vec<u8>, Vec<u8>)>,
+        /// What stands around the tasks, the outermost first.
+        around: Vec<Environment>,
+    },
+    /// A task.
+    Act(Action),
+    /// There is no other: leave what was entered, and end.
+    Leave,
 }
 
 impl fmt::Debug for ToLauncher {
     /// Counts only: a command is a client's secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Run {
-            command,
-            env,
-            files,
-            ..
-        } = self;
-        let (words, variables, files) = (command.len(), env.len(), files.len());
-        write!(
-            f,
-            "Run({words} words, {variables} variables, {files} files)"
-        )
+        match self {
+            Self::Run {
+                command,
+                env,
+                files,
+                ..
+            } => {
+                let (words, variables, files) = (command.len(), env.len(), files.len());
+                write!(
+                    f,
+                    "Run({words} words, {variables} variables, {files} files)"
+                )
+            }
+            Self::Sit { env, around, .. } => {
+                let (variables, environments) = (env.len(), around.len());
+                write!(f, "Sit({variables} variables, {environments} environments)")
+            }
+            Self::Act(action) => write!(f, "Act({action:?})"),
+            Self::Leave => f.write_str("Leave"),
+        }
+    }
+}
+
+/// Something that is run in a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// The program and its arguments.
+    pub command: Vec<Vec<u8>>,
+    /// What to write into the session's private home first. It replaces what has the same name.
+    pub files: Vec<SessionFile>,
+    /// Its limit in seconds.
+    pub timeout: Option<u64>,
+    /// How many seconds' notice it has before it is killed; `None` for none.
+    pub notice: Option<u64>,
+}
+
+impl fmt::Debug for Action {
+    /// Counts only: a command is a client's secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (words, files) = (self.command.len(), self.files.len());
+        write!(f, "{words} words, {files} files")
+    }
+}
+
+/// What stands around the tasks of a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Variables of all that is inside.
+    pub variables: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Run before.
+    pub enter: Option<Action>,
+    /// Run after, whatever happened.
+    pub exit: Option<Action>,
+}
+
+impl fmt::Debug for Environment {
+    /// Counts only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({} variables)", self.variables.len())
     }
 }
 
@@ -112,10 +176,25 @@ pub struct Task {
     pub expect: Vec<Vec<u8>>,
     /// What must be in the session's private home before the command runs.
     pub files: Vec<SessionFile>,
+    /// Its limit in seconds, where it is run in turn.
+    pub timeout: Option<u64>,
+    /// How many seconds' notice it has before it is killed; `None` for none.
+    pub notice: Option<u64>,
+    /// How many of the tasks that were asked for it is: a chunk of frames is several.
+    pub tasks: u32,
 }
 
-/// Expands an opened recipe into one of its tasks; `None` if it is no recipe, or has no such task.
-pub type Expand = fn(&[u8], TaskId) -> Option<Task>;
+/// What stands around the tasks of a session, from the outside in; `None` if a session is one command.
+pub type Around = Option<Vec<Environment>>;
+
+/// Makes tasks of an opened recipe.
+#[derive(Debug, Clone, Copy)]
+pub struct Expand {
+    /// One of its tasks, or as many from it on as belong together, up to a number; `None` if it is no recipe, or has no such task.
+    pub task: fn(&[u8], TaskId, u32) -> Option<Task>,
+    /// What stands around the tasks of a step; `None` if it cannot be known, and `None` inside if a session of it is one command.
+    pub around: fn(&[u8], u32) -> Option<Around>,
+}
 
 #[cfg(test)]
 mod tests {

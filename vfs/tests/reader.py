@@ -330,9 +330,10 @@ def read_outline(r):
     policy, digest = r.text(), r.take(32)
 
     def step():
-        return r.number(), r.list(lambda: r.number(32)), r.map(lambda: struct.unpack("<d", r.take(8))[0]), r.map(lambda: r.list(r.text)), r.number()
+        return r.number(), r.list(lambda: r.number(32)), r.map(lambda: struct.unpack("<d", r.take(8))[0]), r.map(lambda: r.list(r.text)), r.number(), r.maybe(lambda: (r.number(32), r.number()))
     steps, expires = r.list(step), r.number()
     central, retries = r.list(lambda: (r.text(), r.flag())), r.maybe(lambda: r.number(32))
+    r.maybe(r.number), r.maybe(r.number), r.flag(), r.flag()
     require(priority <= 100 and 1 <= len(steps) <= 1000, "an outline is wrong")
     return job, expires
 

@@ -39,7 +39,7 @@ use safelight_vfs::{
     area::Area,
     pack::pack,
     protocol::{FromView, LAYERS_MAX, Layer, Order, Sealed, ToView},
-    session::{FromLauncher, SessionFile, Task, ToLauncher},
+    session::{Environment, Expand, FromLauncher, SessionFile, Task, ToLauncher},
 };
 use tempfile::TempDir;
 
@@ -53,7 +53,7 @@ fn serve() {
     if std::env::var_os(SERVE).is_none() {
         return;
     }
-    let outcome = safelight_vfs::server::main(&SystemRandom::new(), clock, expand);
+    let outcome = safelight_vfs::server::main(&SystemRandom::new(), clock, EXPAND);
     std::process::exit(i32::from(outcome != ExitCode::SUCCESS));
 }
 
@@ -63,7 +63,17 @@ fn clock() -> u64 {
 }
 
 /// What the recipes of these tests mean: the output that is expected, and a file with the task's number.
-fn expand(recipe: &[u8], task: TaskId) -> Option<Task> {
+const EXPAND: Expand = Expand {
+    task: expand,
+    around,
+};
+
+/// Tasks of step 77 are run in turn.
+fn around(_recipe: &[u8], step: u32) -> Option<Option<Vec<Environment>>> {
+    Some((step == 77).then(Vec::new))
+}
+
+fn expand(recipe: &[u8], task: TaskId, _most: u32) -> Option<Task> {
     let text = task.to_string().into_bytes();
     Some(Task {
         command: vec![b"render".to_vec(), text.clone()],
@@ -80,6 +90,9 @@ fn expand(recipe: &[u8], task: TaskId) -> Option<Task> {
             bytes: text,
             runnable: false,
         }],
+        timeout: None,
+        notice: None,
+        tasks: 1,
     })
 }
 
@@ -161,6 +174,7 @@ impl Job {
                 step: u32::from(number),
                 task: 5,
             },
+            tasks: 1,
             client: self.client.public(),
             inputs: self.inputs,
             recipe: self.recipe,
@@ -271,7 +285,9 @@ impl Job {
             .send_with(&FromLauncher::Mounts, &[mounted.device.as_fd()])
             .unwrap();
         let run = server.launcher.expect::<ToLauncher>().unwrap();
-        let (ToLauncher::Run { command, files, .. }, output) = run.exactly::<2>().unwrap();
+        let (ToLauncher::Run { command, files, .. }, output) = run.exactly::<2>().unwrap() else {
+            panic!("one command")
+        };
         assert_eq!(command[1], task.to_string().as_bytes());
         assert_eq!(files[0].bytes, task.to_string().as_bytes());
         assert!(matches!(hear(&server.agent), FromView::Serving));

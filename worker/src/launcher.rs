@@ -30,6 +30,7 @@ use crate::{
         process, reaper, seccomp, verify,
     },
     sys::{self, Fork},
+    turns::{self, Sitting},
 };
 
 /// The exit code of a launcher that could not start the session. The agent learns the reason from the message, not from this.
@@ -169,8 +170,8 @@ fn job(channel: &Channel, view: &Channel, plan: &Plan) -> Result<Infallible, Fai
     namespaces::enter_second_user()?;
     capabilities::drop_for_good()?;
     limits::apply(&plan.limits)?;
-    let command = Command::receive(view)?;
-    chdir(command.directory.as_c_str()).at("directory")?;
+    let work = Work::receive(view)?;
+    chdir(work.directory()?.as_c_str()).at("directory")?;
     if let Some(rules) = &plan.landlock {
         landlock::apply(rules)?;
     }
@@ -179,9 +180,17 @@ fn job(channel: &Channel, view: &Channel, plan: &Plan) -> Result<Infallible, Fai
         seccomp::apply(filters)?;
     }
     let report = verify::verify(plan)?;
-    files::write(plan, &command.files)?;
-    tell(channel, &FromSession::Enforced(report))?;
-    command.execute()
+    match work {
+        Work::One(command) => {
+            files::write(plan, &command.files)?;
+            tell(channel, &FromSession::Enforced(report))?;
+            command.execute()
+        }
+        Work::InTurn(sitting) => {
+            tell(channel, &FromSession::Enforced(report))?;
+            turns::run(plan, view, channel, &sitting)
+        }
+    }
 }
 
 fn tell(channel: &Channel, message: &FromSession) -> Result<(), Failed> {
@@ -190,8 +199,62 @@ fn tell(channel: &Channel, message: &FromSession) -> Result<(), Failed> {
         .map_err(|_| failed("report", "", libc::EPIPE))
 }
 
+/// What the session does.
+enum Work {
+    One(Command),
+    InTurn(Sitting),
+}
+
+impl Work {
+    /// Waits for the view server's word, and takes its two descriptors as standard output and error.
+    fn receive(view: &Channel) -> Result<Self, Failed> {
+        let incoming = view
+            .expect::<ToLauncher>()
+            .map_err(|_| failed("command", "", libc::EPIPE))?;
+        let (message, [stdout, stderr]) = incoming.exactly().map_err(|_| turns::malformed())?;
+        if let ToLauncher::Run {
+            interactive: true, ..
+        } = message
+        {
+            dup2_stdin(&stdout).at("standard input")?;
+            // Of a socket there is no terminal to be had.
+            let _ = ioctl_tiocsctty(&stdout);
+        }
+        dup2_stdout(stdout).at("standard output")?;
+        dup2_stderr(stderr).at("standard error")?;
+        match message {
+            ToLauncher::Run {
+                command,
+                directory,
+                env,
+                files,
+                interactive: _,
+            } => Command::new(command, &directory, env, files).map(Self::One),
+            ToLauncher::Sit {
+                directory,
+                env,
+                around,
+            } => Ok(Self::InTurn(Sitting {
+                directory,
+                env,
+                around,
+            })),
+            ToLauncher::Act(_) | ToLauncher::Leave => Err(turns::malformed()),
+        }
+    }
+
+    fn directory(&self) -> Result<CString, Failed> {
+        match self {
+            Self::One(command) => Ok(command.directory.clone()),
+            Self::InTurn(sitting) => {
+                CString::new(sitting.directory.clone()).map_err(|_| turns::malformed())
+            }
+        }
+    }
+}
+
 /// The command, as `execve` takes it.
-struct Command {
+pub(crate) struct Command {
     /// Where to look for the program, in order.
     candidates: Vec<CString>,
     arguments: Vec<CString>,
@@ -202,29 +265,13 @@ struct Command {
 }
 
 impl Command {
-    /// Waits for the view server's word, and takes its two descriptors as standard output and error.
-    fn receive(view: &Channel) -> Result<Self, Failed> {
-        let malformed = || failed("command", "", libc::EINVAL);
-        let incoming = view
-            .expect::<ToLauncher>()
-            .map_err(|_| failed("command", "", libc::EPIPE))?;
-        let (
-            ToLauncher::Run {
-                interactive,
-                command,
-                directory,
-                env,
-                files,
-            },
-            [stdout, stderr],
-        ) = incoming.exactly().map_err(|_| malformed())?;
-        if interactive {
-            dup2_stdin(&stdout).at("standard input")?;
-            // Of a socket there is no terminal to be had.
-            let _ = ioctl_tiocsctty(&stdout);
-        }
-        dup2_stdout(stdout).at("standard output")?;
-        dup2_stderr(stderr).at("standard error")?;
+    pub(crate) fn new(
+        command: Vec<Vec<u8>>,
+        directory: &[u8],
+        env: Vec<(Vec<u8>, Vec<u8>)>,
+        files: Vec<SessionFile>,
+    ) -> Result<Self, Failed> {
+        let malformed = turns::malformed;
         let c = |bytes: Vec<u8>| CString::new(bytes).map_err(|_| malformed());
         let path = env
             .iter()
@@ -250,13 +297,13 @@ impl Command {
             candidates,
             arguments: command.into_iter().map(c).collect::<Result<_, _>>()?,
             environment,
-            directory: c(directory)?,
+            directory: c(directory.to_vec())?,
             files,
         })
     }
 
     /// Becomes the command. The failure names no path: the program's name is the client's.
-    fn execute(&self) -> Result<Infallible, Failed> {
+    pub(crate) fn execute(&self) -> Result<Infallible, Failed> {
         let mut worst = nix::errno::Errno::ENOENT;
         for program in &self.candidates {
             let Err(errno) = nix::unistd::execve(program, &self.arguments, &self.environment);

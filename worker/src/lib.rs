@@ -19,6 +19,7 @@ pub mod probe;
 mod sandbox;
 pub mod supervise;
 mod sys;
+mod turns;
 mod watchdog;
 pub mod without;
 

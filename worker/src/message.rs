@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use safelight_policies::cause::Cause;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
@@ -34,6 +35,9 @@ pub enum FromSession {
     Failed(Failed),
     /// Every wall stands and was tried from the inside; the command runs next.
     Enforced(Report),
+    /// What the session's end is to be put down to, if it does not end well: something in it runs actions in turn, and knows more than an exit
+    /// code says.
+    Failing(Cause),
     /// The command ended.
     Ended {
         /// How.

@@ -75,6 +75,7 @@ pub struct Session {
     report: Option<Report>,
     failed: Option<Failed>,
     exit: Option<(Exit, bool)>,
+    failing: Option<Cause>,
     channel_open: bool,
     gone: bool,
 }
@@ -99,6 +100,7 @@ impl Session {
             report: None,
             failed: None,
             exit: None,
+            failing: None,
             channel_open: true,
             gone: false,
         }
@@ -257,6 +259,9 @@ impl Session {
                 errno: failed.errno,
             },
             (None, None, _) if usage.oom_kills > 0 => Cause::OutOfMemory,
+            (None, None, Some((Exit::Code(1..), _))) if self.failing.is_some() => {
+                self.failing.take().unwrap_or(Cause::ViewLost)
+            }
             (None, None, Some((Exit::Code(code), _))) => Cause::Exited { code },
             (None, None, Some((Exit::Signal(signal), _))) => Cause::Killed { signal },
             // PID 1 went without a word: someone killed the session from outside.
@@ -339,6 +344,11 @@ impl Session {
             FromSession::Enforced(report) => {
                 self.report.get_or_insert(report);
             }
+            // Only what a session may say of itself: not that someone else is to blame.
+            FromSession::Failing(cause @ (Cause::TimedOut { .. } | Cause::Killed { .. })) => {
+                self.failing.get_or_insert(cause);
+            }
+            FromSession::Failing(_) => {}
             FromSession::Ended { exit, leftover } => {
                 self.exit.get_or_insert((exit, leftover));
             }

@@ -9,14 +9,18 @@ use openjd_expr::SymbolTable;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    job_recipe::{JOB_RECIPE_MAX, JobRecipe, MAGIC, StepRecipe, TASK_MAX},
+    job_recipe::{
+        ActionRecipe, Cancel, EnvironmentRecipe, FileRecipe, JobRecipe, MAGIC, StepRecipe, TASK_MAX,
+    },
     place::is_normal,
-    recipe::{self, Recipe},
-    space,
+    recipe::Recipe,
+    space::Value,
 };
 
+mod error;
 mod text;
 
+pub use error::Error;
 use text::{Budget, numbered, resolve};
 
 /// The session's private home in memory: a task's working directory, where its embedded files are.
@@ -24,97 +28,6 @@ pub const SESSION_DIRECTORY: &str = "/home/render";
 
 /// The longest path in bytes, as the kernel counts them.
 const PATH_MAX: usize = 4095;
-
-/// A recipe that is none, or a task that is none. The messages repeat no content.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// It is larger than any object of its kind.
-    #[error("a job's recipe of {len} bytes is too long (at most {JOB_RECIPE_MAX})")]
-    TooLong {
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// The bytes do not begin like a recipe of this version.
-    #[error("not a job's recipe, or one of another version")]
-    NotARecipe,
-    /// The bytes after the beginning are damaged.
-    #[error("a job's recipe does not decode")]
-    Damaged {
-        /// Why.
-        source: postcard::Error,
-    },
-    /// More bytes follow the recipe.
-    #[error("a job's recipe is followed by {len} more bytes")]
-    Trailing {
-        /// How many.
-        len: usize,
-    },
-    /// The recipe of a single command is none.
-    #[error("a recipe cannot be used")]
-    Recipe {
-        /// Why.
-        source: recipe::Error,
-    },
-    /// Something has no or too many parts.
-    #[error("a recipe has no steps, or too many steps, parameters, words, files or outputs")]
-    TooMany,
-    /// A parameter's value is too long.
-    #[error(
-        "a parameter's value is too long (at most {} bytes)",
-        crate::job_recipe::VALUE_MAX
-    )]
-    LongValue,
-    /// A name is no identifier, or is there twice.
-    #[error("a name is not an identifier, or is there twice")]
-    BadName,
-    /// A file's name is not one part of a path, or is there twice.
-    #[error("a file's name has a '/', is too long, or is there twice")]
-    BadFileName,
-    /// The title is too long or would move a terminal's cursor.
-    #[error("the title is too long or has a control character")]
-    BadTitle,
-    /// The parameter space is none.
-    #[error("a step's tasks cannot be counted")]
-    Space {
-        /// Why.
-        #[from]
-        source: space::Error,
-    },
-    /// There is no such step or task.
-    #[error("the job has no task {task} in step {step}")]
-    NoTask {
-        /// The step's index.
-        step: u32,
-        /// The task's index.
-        task: u64,
-    },
-    /// There is nothing to run.
-    #[error("the command is empty")]
-    NoCommand,
-    /// A text has something else in braces than a name that has a value here.
-    #[error("a text refers to something that has no value here")]
-    Reference,
-    /// The kernel takes words that end at a NUL.
-    #[error("a word of the command has a NUL")]
-    Nul,
-    /// The task does not fit a message.
-    #[error("a task with its embedded files is too long (at most {TASK_MAX} bytes)")]
-    LongTask,
-    /// An embedded file is to be run, but says not by what.
-    #[error("an embedded file that is run must be runnable and begin with '#!' and an interpreter")]
-    NoInterpreter,
-    /// A run of `#` stands for nothing.
-    #[error(
-        "an expected output has '#', but the step has no one integer parameter, or none called Frame"
-    )]
-    NoFrame,
-    /// An output is expected where nothing can be written.
-    #[error("an expected output lies below no central path that may be written")]
-    OutsideOutput,
-    /// An output is expected twice.
-    #[error("an output is expected twice")]
-    ExpectedTwice,
-}
 
 /// What to run for one task.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +42,36 @@ pub struct TaskCommand {
     pub expect: Vec<Vec<u8>>,
     /// Files to write first.
     pub files: Vec<EmbeddedFile>,
+    /// Its limit in seconds, where the session has none for it alone.
+    pub timeout: Option<u64>,
+    /// How many seconds' notice it has before it is killed; `None` for none.
+    pub notice: Option<u64>,
+    /// How many of the tasks that were asked for this is.
+    pub tasks: u32,
+}
+
+/// Something that is run before or after tasks.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// The program and its arguments.
+    pub command: Vec<Vec<u8>>,
+    /// Files to write first.
+    pub files: Vec<EmbeddedFile>,
+    /// Its limit in seconds.
+    pub timeout: Option<u64>,
+    /// How many seconds' notice it has before it is killed; `None` for none.
+    pub notice: Option<u64>,
+}
+
+/// What stands around the tasks of a session.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Variables of all that is inside.
+    pub variables: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Run before.
+    pub enter: Option<Action>,
+    /// Run after, whatever happened.
+    pub exit: Option<Action>,
 }
 
 /// A file that the job carries in its template. The launcher writes it into the session's private home before it runs the command, so it
@@ -144,10 +87,14 @@ pub struct EmbeddedFile {
     pub executable: bool,
 }
 
-/// Expands one task of any recipe: of a job, or of the single command that is its own step 0 and task 0.
-pub fn task(recipe: &[u8], step: u32, task: u64) -> Result<TaskCommand, Error> {
+/// Seconds of notice for a task that says none (OpenJD 2023-09, 5.3.2), and for what stands around it.
+const NOTICE: [u64; 2] = [120, 30];
+
+/// Expands a task of any recipe: of a job, or of the single command that is its own step 0 and task 0. Of a job that has its frames in
+/// chunks, the task may be up to `most` of them.
+pub fn task(recipe: &[u8], step: u32, task: u64, most: u32) -> Result<TaskCommand, Error> {
     if recipe.starts_with(&MAGIC) {
-        return JobRecipe::decode(recipe)?.task(step, task);
+        return JobRecipe::decode(recipe)?.task(step, task, most);
     }
     let single = Recipe::decode(recipe).map_err(|source| Error::Recipe { source })?;
     if (step, task) != (0, 0) {
@@ -159,26 +106,119 @@ pub fn task(recipe: &[u8], step: u32, task: u64) -> Result<TaskCommand, Error> {
         env: single.env,
         expect: single.expect,
         files: Vec::new(),
+        timeout: None,
+        notice: None,
+        tasks: 1,
     })
+}
+
+/// What stands around the tasks of a step, the outermost first; `None` if its session is nothing but the one command of its task.
+pub fn around(recipe: &[u8], step: u32) -> Result<Option<Vec<Environment>>, Error> {
+    if !recipe.starts_with(&MAGIC) {
+        return Ok(None);
+    }
+    JobRecipe::decode(recipe)?.around(step)
 }
 
 impl JobRecipe {
     /// The values of one task's parameters, by name, as texts.
     pub fn values(&self, step: u32, task: u64) -> Result<Vec<(String, String)>, Error> {
-        let none = Error::NoTask { step, task };
-        let recipe = self.steps.get(step as usize).ok_or_else(|| none.clone())?;
-        recipe.space.task(task)?.ok_or(none)
+        let (values, _) = self.run(step, task, 1)?;
+        let own = |value: Value| (value.name.clone(), value.seen().to_owned());
+        Ok(values.into_iter().map(own).collect())
     }
 
-    /// The command of one task.
-    pub fn task(&self, step: u32, task: u64) -> Result<TaskCommand, Error> {
-        let values = self.values(step, task)?;
+    fn run(&self, step: u32, task: u64, most: u32) -> Result<(Vec<Value>, u32), Error> {
+        let none = Error::NoTask { step, task };
+        let recipe = self.steps.get(step as usize).ok_or_else(|| none.clone())?;
+        recipe.space.run(task, most)?.ok_or(none)
+    }
+
+    /// The command of one task, or of up to `most` that belong into one chunk.
+    pub fn task(&self, step: u32, task: u64, most: u32) -> Result<TaskCommand, Error> {
+        let (values, tasks) = self.run(step, task, most)?;
         let recipe = &self.steps[step as usize];
-        let symbols = self.symbols(recipe, &values).ok_or(Error::BadName)?;
+        let mut symbols = self.symbols().ok_or(Error::BadName)?;
+        let scope = |symbols: &mut SymbolTable| {
+            for value in &values {
+                let (raw, seen) = (&value.raw, value.seen());
+                symbols
+                    .set_string(&format!("Task.Param.{}", value.name), seen)
+                    .ok()?;
+                symbols
+                    .set_string(&format!("Task.RawParam.{}", value.name), raw)
+                    .ok()?;
+            }
+            name_files(symbols, "Task", &recipe.files)
+        };
+        scope(&mut symbols).ok_or(Error::BadName)?;
         let mut budget = Budget(TASK_MAX);
-        let mut command = Vec::with_capacity(recipe.command.len());
-        for word in &recipe.command {
-            let word = resolve(word, &symbols, &mut budget)?;
+        let action = self.action(&recipe.run, &recipe.files, &symbols, NOTICE[0], &mut budget)?;
+        let frame = recipe.space.frame();
+        let frame = values
+            .iter()
+            .find(|value| Some(value.name.as_str()) == frame);
+        let expect = self.outputs(recipe, frame, &symbols, &mut budget)?;
+        Ok(TaskCommand {
+            command: action.command,
+            directory: SESSION_DIRECTORY.as_bytes().to_vec(),
+            env: BTreeMap::new(),
+            expect,
+            files: action.files,
+            timeout: action.timeout.filter(|_| recipe.in_turn),
+            notice: action.notice,
+            tasks,
+        })
+    }
+
+    /// What stands around the tasks of a step; `None` if nothing in their session runs actions in turn.
+    pub fn around(&self, step: u32) -> Result<Option<Vec<Environment>>, Error> {
+        let none = Error::NoTask { step, task: 0 };
+        let recipe = self.steps.get(step as usize).ok_or(none)?;
+        if !recipe.in_turn {
+            return Ok(None);
+        }
+        let mut budget = Budget(TASK_MAX);
+        let all = self.environments.iter().chain(&recipe.environments);
+        let all = all.map(|it| self.environment(it, &mut budget));
+        all.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn environment(
+        &self,
+        recipe: &EnvironmentRecipe,
+        budget: &mut Budget,
+    ) -> Result<Environment, Error> {
+        let mut symbols = self.symbols().ok_or(Error::BadName)?;
+        name_files(&mut symbols, "Env", &recipe.files).ok_or(Error::BadName)?;
+        let mut variables = Vec::with_capacity(recipe.variables.len());
+        for (name, value) in &recipe.variables {
+            let value = resolve(value, &symbols, budget)?;
+            if value.contains('\0') {
+                return Err(Error::Nul);
+            }
+            variables.push((name.clone().into_bytes(), value.into_bytes()));
+        }
+        let mut action =
+            |action: &ActionRecipe| self.action(action, &recipe.files, &symbols, NOTICE[1], budget);
+        Ok(Environment {
+            variables,
+            enter: recipe.enter.as_ref().map(&mut action).transpose()?,
+            exit: recipe.exit.as_ref().map(&mut action).transpose()?,
+        })
+    }
+
+    fn action(
+        &self,
+        recipe: &ActionRecipe,
+        files: &[FileRecipe],
+        symbols: &SymbolTable,
+        notice: u64,
+        budget: &mut Budget,
+    ) -> Result<Action, Error> {
+        let mut command = Vec::with_capacity(recipe.words.len());
+        for word in &recipe.words {
+            let word = resolve(word, symbols, budget)?;
             if word.contains('\0') {
                 return Err(Error::Nul);
             }
@@ -187,35 +227,37 @@ impl JobRecipe {
         if command.first().is_none_or(Vec::is_empty) {
             return Err(Error::NoCommand);
         }
-        let files = self.files(recipe, &symbols, &mut budget)?;
+        let mut seconds = |text: &Option<String>| {
+            let text = text.as_ref().map(|text| resolve(text, symbols, budget));
+            let seconds = text.transpose()?.map(|text| match text.trim().parse() {
+                Ok(seconds @ 1..) => Ok(seconds),
+                _ => Err(Error::BadTime),
+            });
+            seconds.transpose()
+        };
+        let timeout = seconds(&recipe.timeout)?;
+        let notice = match &recipe.cancel {
+            Cancel::Terminate => None,
+            Cancel::Notify(period) => Some(seconds(period)?.unwrap_or(notice)),
+        };
+        let files = self.files(&recipe.words, files, symbols, budget)?;
         interpret(&mut command, &files)?;
-        let frame = recipe.space.frame();
-        let frame = values.iter().find(|(name, _)| Some(name.as_str()) == frame);
-        let frame = frame.map(|(_, value)| value.as_str());
-        let expect = self.outputs(recipe, frame, &symbols, &mut budget)?;
-        Ok(TaskCommand {
+        Ok(Action {
             command,
-            directory: SESSION_DIRECTORY.as_bytes().to_vec(),
-            env: BTreeMap::new(),
-            expect,
             files,
+            timeout,
+            notice,
         })
     }
 
-    fn symbols(&self, step: &StepRecipe, values: &[(String, String)]) -> Option<SymbolTable> {
+    /// What every text of a session may name.
+    fn symbols(&self) -> Option<SymbolTable> {
         let mut symbols = SymbolTable::new();
         let mut set = |key: String, value: &str| symbols.set_string(&key, value).ok();
         for it in &self.parameters {
             set(format!("RawParam.{}", it.name), &it.raw)?;
             let seen = it.mapped.as_ref().unwrap_or(&it.raw);
             set(format!("Param.{}", it.name), seen)?;
-        }
-        for (name, value) in values {
-            set(format!("Task.Param.{name}"), value)?;
-            set(format!("Task.RawParam.{name}"), value)?;
-        }
-        for file in &step.files {
-            set(format!("Task.File.{}", file.name), &at_home(&file.filename))?;
         }
         let mapped = if self.rules.is_empty() {
             "false"
@@ -224,61 +266,61 @@ impl JobRecipe {
         };
         set("Session.WorkingDirectory".to_owned(), SESSION_DIRECTORY)?;
         set("Session.HasPathMappingRules".to_owned(), mapped)?;
-        set(
-            "Session.PathMappingRulesFile".to_owned(),
-            &at_home(&rules_file(step)),
-        )?;
+        set("Session.PathMappingRulesFile".to_owned(), &at_home(RULES))?;
         Some(symbols)
     }
 
     fn files(
         &self,
-        step: &StepRecipe,
+        words: &[String],
+        files: &[FileRecipe],
         symbols: &SymbolTable,
         budget: &mut Budget,
     ) -> Result<Vec<EmbeddedFile>, Error> {
-        let mut files = Vec::with_capacity(step.files.len());
-        for file in &step.files {
+        let mut made = Vec::with_capacity(files.len());
+        for file in files {
             let path = at_home(&file.filename).into_bytes();
             budget.spend(path.len())?;
-            files.push(EmbeddedFile {
+            made.push(EmbeddedFile {
                 path,
                 bytes: resolve(&file.data, symbols, budget)?.into_bytes(),
                 executable: file.runnable,
             });
         }
-        let texts = step
-            .command
-            .iter()
-            .chain(step.files.iter().map(|it| &it.data));
-        if texts
-            .into_iter()
-            .any(|it| it.contains("Session.PathMappingRulesFile"))
-        {
+        let mut texts = words.iter().chain(files.iter().map(|it| &it.data));
+        if texts.any(|it| it.contains("Session.PathMappingRulesFile")) {
             let rules = serde_json::json!({
                 "version": "pathmapping-1.0",
                 "path_mapping_rules": self.mapping(),
             });
             let bytes = rules.to_string().into_bytes();
             budget.spend(bytes.len())?;
-            files.push(EmbeddedFile {
-                path: at_home(&rules_file(step)).into_bytes(),
+            made.push(EmbeddedFile {
+                path: at_home(RULES).into_bytes(),
                 bytes,
                 executable: false,
             });
         }
-        Ok(files)
+        Ok(made)
     }
 
     fn outputs(
         &self,
         step: &StepRecipe,
-        frame: Option<&str>,
+        frame: Option<&Value>,
         symbols: &SymbolTable,
         budget: &mut Budget,
     ) -> Result<Vec<Vec<u8>>, Error> {
         let mut outputs: Vec<Vec<u8>> = Vec::with_capacity(step.expect.len());
-        for pattern in &step.expect {
+        let patterns = step.expect.iter().flat_map(|pattern| {
+            // A chunk has an output for each of its frames.
+            let frames = frame.filter(|_| pattern.contains('#'));
+            let frames =
+                frames.map(|frame| frame.integers().take(TASK_MAX / 8).map(Some).collect());
+            let frames: Vec<Option<i64>> = frames.unwrap_or_else(|| vec![None]);
+            frames.into_iter().map(move |frame| (pattern, frame))
+        });
+        for (pattern, frame) in patterns {
             let path = resolve(&numbered(pattern, frame)?, symbols, budget)?;
             let writable = self.writable.iter().any(|central| {
                 path.strip_prefix(central.as_str())
@@ -302,13 +344,15 @@ fn at_home(filename: &str) -> String {
     format!("{SESSION_DIRECTORY}/{filename}")
 }
 
-/// A name for the file of path mapping rules that no file of the step has.
-fn rules_file(step: &StepRecipe) -> String {
-    let mut name = "path_mapping.json".to_owned();
-    while step.files.iter().any(|file| file.filename == name) {
-        name.insert(0, '_');
+/// The file of path mapping rules. No file of a job's own has this name.
+pub(crate) const RULES: &str = "path_mapping.json";
+
+fn name_files(symbols: &mut SymbolTable, scope: &str, files: &[FileRecipe]) -> Option<()> {
+    for file in files {
+        let key = format!("{scope}.File.{}", file.name);
+        symbols.set_string(&key, &at_home(&file.filename)).ok()?;
     }
-    name
+    Some(())
 }
 
 /// Does what the kernel does with `#!`, since it cannot be asked to: the session's private directories are never executable.
@@ -342,6 +386,25 @@ impl fmt::Debug for TaskCommand {
             .field("words", &self.command.len())
             .field("files", &self.files.len())
             .field("expected", &self.expect.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says how much there is, never what.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Action")
+            .field("words", &self.command.len())
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Says how much there is, never what.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.len())
             .finish_non_exhaustive()
     }
 }

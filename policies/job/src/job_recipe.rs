@@ -10,7 +10,11 @@ use openjd_expr::PathMappingRule;
 use safelight_policies::path::CentralPath;
 use serde::{Deserialize, Serialize};
 
-use crate::{expand::Error, source::STEPS_MAX, space::Space};
+use crate::{
+    expand::{Error, RULES},
+    source::STEPS_MAX,
+    space::Space,
+};
 
 /// The longest encoded recipe of a job in bytes. It is an object of its own, never a message.
 pub const JOB_RECIPE_MAX: usize = 8 << 20;
@@ -19,13 +23,16 @@ pub const JOB_RECIPE_MAX: usize = 8 << 20;
 pub const TASK_MAX: usize = crate::recipe::RECIPE_MAX;
 
 /// The first bytes of an encoded recipe of a job; the last is the version.
-pub(crate) const MAGIC: [u8; 8] = *b"SLJOBRC\x01";
+pub(crate) const MAGIC: [u8; 8] = *b"SLJOBRC\x02";
 
 /// The longest value of a parameter in bytes.
 pub const VALUE_MAX: usize = 16 * 1024;
 
 /// The most parameters, words, files and outputs of a step.
 const LIST_MAX: usize = 1024;
+
+/// The most environments around a task.
+const ENVIRONMENTS_MAX: usize = 64;
 
 /// The longest file name in bytes, as the kernel counts them.
 const NAME_MAX: usize = 255;
@@ -37,6 +44,8 @@ pub struct JobRecipe {
     pub(crate) title: String,
     /// Parameters of the job.
     pub(crate) parameters: Vec<JobParameter>,
+    /// What stands around every session, the outermost first.
+    pub(crate) environments: Vec<EnvironmentRecipe>,
     /// Steps, in the outline's order.
     pub(crate) steps: Vec<StepRecipe>,
     /// Central paths that may be written.
@@ -67,11 +76,45 @@ pub(crate) struct JobParameter {
 pub(crate) struct StepRecipe {
     pub(crate) name: String,
     pub(crate) space: Space,
-    /// The program and its arguments.
-    pub(crate) command: Vec<String>,
+    pub(crate) run: ActionRecipe,
     pub(crate) files: Vec<FileRecipe>,
     /// Outputs, in which a run of `#` is the number of the frame.
     pub(crate) expect: Vec<String>,
+    /// What stands around a session of this step, inside the job's own.
+    pub(crate) environments: Vec<EnvironmentRecipe>,
+    /// Something in the session runs its actions in turn, with their limits; otherwise the session is the one command.
+    pub(crate) in_turn: bool,
+}
+
+/// Something to run. The texts are format strings.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ActionRecipe {
+    /// The program and its arguments.
+    pub(crate) words: Vec<String>,
+    /// Its limit in seconds.
+    pub(crate) timeout: Option<String>,
+    /// What comes before it is killed.
+    pub(crate) cancel: Cancel,
+}
+
+/// How an action is ended before its time.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cancel {
+    /// At once.
+    #[default]
+    Terminate,
+    /// After a notice, and so many seconds if it says how many.
+    Notify(Option<String>),
+}
+
+/// What stands around tasks.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EnvironmentRecipe {
+    pub(crate) name: String,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) enter: Option<ActionRecipe>,
+    pub(crate) exit: Option<ActionRecipe>,
+    pub(crate) files: Vec<FileRecipe>,
 }
 
 /// A file that the job carries in its template.
@@ -157,35 +200,70 @@ impl JobRecipe {
                 return Err(Error::LongValue);
             }
         }
-        self.steps.iter().try_for_each(StepRecipe::check)
+        self.environments
+            .iter()
+            .try_for_each(EnvironmentRecipe::check)?;
+        for step in &self.steps {
+            if self.environments.len() + step.environments.len() > ENVIRONMENTS_MAX {
+                return too_many;
+            }
+            step.check()?;
+        }
+        Ok(())
     }
+}
+
+impl ActionRecipe {
+    fn check(&self) -> Result<(), Error> {
+        match self.words.len() {
+            0 => Err(Error::NoCommand),
+            1..=LIST_MAX => Ok(()),
+            _ => Err(Error::TooMany),
+        }
+    }
+}
+
+impl EnvironmentRecipe {
+    fn check(&self) -> Result<(), Error> {
+        if self.variables.len() > LIST_MAX {
+            return Err(Error::TooMany);
+        }
+        check_names(self.variables.iter().map(|(name, _)| name))?;
+        let actions = self.enter.iter().chain(&self.exit);
+        actions.into_iter().try_for_each(ActionRecipe::check)?;
+        check_files(&self.files)
+    }
+}
+
+fn check_files(files: &[FileRecipe]) -> Result<(), Error> {
+    if files.len() > LIST_MAX {
+        return Err(Error::TooMany);
+    }
+    check_names(files.iter().map(|it| &it.name))?;
+    let mut filenames = HashSet::new();
+    for file in files {
+        let name = file.filename.as_str();
+        let one_part = !matches!(name, "" | "." | "..")
+            && name.len() <= NAME_MAX
+            && !name.contains(['/', '\0']);
+        if !one_part || name == RULES || !filenames.insert(name) {
+            return Err(Error::BadFileName);
+        }
+    }
+    Ok(())
 }
 
 impl StepRecipe {
     fn check(&self) -> Result<(), Error> {
-        if self.command.is_empty() {
-            return Err(Error::NoCommand);
-        }
-        let longest = self
-            .command
-            .len()
-            .max(self.files.len())
-            .max(self.expect.len());
-        if longest > LIST_MAX {
+        self.run.check()?;
+        if self.expect.len() > LIST_MAX {
             return Err(Error::TooMany);
         }
-        check_names(self.files.iter().map(|it| &it.name))?;
+        check_files(&self.files)?;
         check_names(self.space.parameters.iter().map(|it| &it.name))?;
-        let mut filenames = HashSet::new();
-        for file in &self.files {
-            let name = file.filename.as_str();
-            let one_part = !matches!(name, "" | "." | "..")
-                && name.len() <= NAME_MAX
-                && !name.contains(['/', '\0']);
-            if !one_part || !filenames.insert(name) {
-                return Err(Error::BadFileName);
-            }
-        }
+        self.environments
+            .iter()
+            .try_for_each(EnvironmentRecipe::check)?;
         self.space.tasks().map(|_| ()).map_err(Error::from)
     }
 }

@@ -22,7 +22,7 @@ mod support;
 
 pub use asset::Asset;
 pub use error::Error;
-pub use expand::{EmbeddedFile, TaskCommand};
+pub use expand::{Action, EmbeddedFile, Environment, TaskCommand};
 pub use job_recipe::JobRecipe;
 pub use plan::{JobPlan, Step, Submission};
 pub use recipe::Recipe;

@@ -11,7 +11,7 @@ use openjd_model::{
 };
 use safelight_policies::{
     id::{ClientAlias, JobId, PolicyDigest, PolicyName},
-    outline::{Outline, StepOutline},
+    outline::{BATCH_MAX, Batch, Outline, StepOutline, Wishes},
 };
 
 use crate::{
@@ -22,8 +22,12 @@ use crate::{
     place::{Places, is_normal},
     settings::Settings,
     source::{SETTINGS, Source, TEMPLATE, document, limits},
+    space::{self, Pace},
     step, support,
 };
+
+/// How many seconds a session should take whose environment is dear to begin, if nothing else says it.
+const SITTING: u64 = 60;
 
 /// A job that can be submitted.
 pub struct JobPlan {
@@ -45,6 +49,12 @@ pub struct Step {
     /// The limit of one task in seconds, if the job says one.
     pub timeout: Option<u64>,
     pub(crate) needs: Needs,
+    /// Its session runs actions in turn, so only they have limits, and not the session.
+    in_turn: bool,
+    /// How its chunks are to be made, if that is left to who gives them out.
+    pace: Option<Pace>,
+    /// Something stands around its tasks.
+    around: bool,
 }
 
 /// What a plan does not know by itself: for whom it runs, and under which policy.
@@ -78,7 +88,7 @@ impl JobPlan {
 
         let document = document(TEMPLATE, source.template)?;
         support::check(&document)?;
-        let template = decode_job_template(document, Some(&[]), &limits())
+        let template = decode_job_template(document, Some(&support::EXTENSIONS), &limits())
             .map_err(Error::document(TEMPLATE))?;
         let mut options = PathParameterOptions::new(source.directory, "");
         options.path_format = openjd_expr::PathFormat::Posix;
@@ -94,6 +104,7 @@ impl JobPlan {
         let recipe = JobRecipe {
             title: job.name,
             parameters,
+            environments: step::environments(job.job_environments.as_deref()),
             steps: recipes,
             writable: settings
                 .central
@@ -154,7 +165,7 @@ impl JobPlan {
                     wall: submission.wall,
                 });
             }
-            steps.push(step.outline(timeout));
+            steps.push(step.outline(timeout, submission.wall));
         }
         let outline = Outline {
             job: submission.job,
@@ -171,6 +182,12 @@ impl JobPlan {
                 .map(|it| (it.path.clone(), it.write))
                 .collect(),
             retries: self.settings.retries,
+            wishes: Wishes {
+                failures: self.settings.failures,
+                not_before: self.settings.not_before,
+                held: self.settings.held,
+                trial: self.settings.trial,
+            },
         };
         Ok((outline, self.recipe.clone()))
     }
@@ -182,8 +199,9 @@ impl JobPlan {
                 step: step.name.clone(),
                 source,
             };
-            self.recipe.task(index, 0).map_err(refuse)?;
-            self.recipe.task(index, step.tasks - 1).map_err(refuse)?;
+            self.recipe.around(index).map_err(refuse)?;
+            self.recipe.task(index, 0, 1).map_err(refuse)?;
+            self.recipe.task(index, step.tasks - 1, 1).map_err(refuse)?;
         }
         let whole = |source| Error::Expand {
             step: "*".to_owned(),
@@ -196,26 +214,37 @@ impl JobPlan {
 impl Step {
     /// Minimum amounts by OpenJD capability name.
     pub fn amounts(&self) -> BTreeMap<String, f64> {
-        let own = |(name, min): (&&str, &f64)| ((*name).to_owned(), *min);
-        self.needs.amounts.iter().map(own).collect()
+        self.needs.amounts.clone()
     }
 
     /// Required attributes by OpenJD capability name: any of the values.
     pub fn attributes(&self) -> BTreeMap<String, Vec<String>> {
-        let own = |(name, any): (&&str, &Vec<&str>)| {
-            let any = any.iter().map(|it| (*it).to_owned()).collect();
-            ((*name).to_owned(), any)
-        };
-        self.needs.attributes.iter().map(own).collect()
+        self.needs.attributes.clone()
     }
 
-    fn outline(&self, timeout: u64) -> StepOutline {
+    fn outline(&self, timeout: u64, wall: u64) -> StepOutline {
         StepOutline {
             tasks: self.tasks,
             depends_on: self.depends_on.clone(),
             amounts: self.amounts(),
             attributes: self.attributes(),
-            timeout,
+            timeout: if self.in_turn { wall } else { timeout },
+            batch: self.batch(wall),
+        }
+    }
+
+    /// How many tasks a session may have: never so many that its time might be over before they are.
+    fn batch(&self, wall: u64) -> Option<Batch> {
+        let longest = (wall / 4).max(1);
+        match self.pace {
+            Some(Pace { size, seconds }) => Some(Batch {
+                size: size.clamp(1, BATCH_MAX),
+                target: seconds.min(longest),
+            }),
+            None => self.around.then_some(Batch {
+                size: 1,
+                target: SITTING.min(longest),
+            }),
         }
     }
 }
@@ -236,7 +265,8 @@ fn read_steps(
         let written = &job.steps[old];
         position.insert(written.name.as_str(), new);
         let at = format!("steps[{old}]");
-        let recipe = step::recipe(&at, written, &expected[old], settings, places)?;
+        let outer = job.job_environments.iter().flatten().next().is_some();
+        let recipe = step::recipe(&at, written, &expected[old], outer, settings, places)?;
         let mut depends_on: Vec<u32> = written
             .dependencies
             .iter()
@@ -252,8 +282,12 @@ fn read_steps(
                 step: written.name.clone(),
                 source: source.into(),
             })?,
-            timeout: step::timeout(&at, written)?.or(settings.timeout),
-            needs: Needs::read(&at, written.host_requirements.as_ref())?,
+            timeout: step::timeout(&at, &recipe)?.or(settings.timeout),
+            needs: Needs::read(&at, written.host_requirements.as_ref(), settings)?,
+            in_turn: recipe.in_turn,
+            pace: space::pace(written.parameter_space.as_ref())
+                .filter(|_| recipe.space.is_adaptive()),
+            around: outer || !recipe.environments.is_empty(),
         });
         recipes.push(recipe);
     }

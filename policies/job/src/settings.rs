@@ -29,6 +29,9 @@ pub const CENTRALS_MAX: usize = 16;
 /// The most retries of a task.
 pub const RETRIES_MAX: u32 = 100;
 
+/// The longest name of a capability, as OpenJD 2023-09 has it.
+const CAPABILITY_MAX: usize = 100;
+
 /// The most expected outputs of a task, words of a notification, spellings of a central path.
 const LIST_MAX: usize = 256;
 
@@ -51,6 +54,16 @@ pub struct Settings {
     pub retries: Option<u32>,
     /// The limit in seconds of tasks whose step says none.
     pub timeout: Option<u64>,
+    /// How many tasks may be given up before nothing more of it begins; `None` as the site has it.
+    pub failures: Option<u64>,
+    /// When it may begin, in seconds since 1970.
+    pub not_before: Option<u64>,
+    /// It begins paused.
+    pub held: bool,
+    /// The first, the middle and the last task of each step come first.
+    pub trial: bool,
+    /// Capabilities of a studio's or a farm's own, by their names in the template: the name that others see.
+    pub capabilities: BTreeMap<String, String>,
 }
 
 /// Where a job may run.
@@ -111,6 +124,13 @@ struct Written {
     notify: Option<Notify>,
     retries: Option<u32>,
     timeout: Option<u64>,
+    failures: Option<u64>,
+    not_before: Option<toml::value::Datetime>,
+    paused: Option<bool>,
+    #[serde(default)]
+    trial: bool,
+    #[serde(default)]
+    capabilities: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -155,6 +175,11 @@ impl Settings {
             notify: written.notify.unwrap_or_default(),
             retries: written.retries.or(scheduling.retries),
             timeout: written.timeout,
+            failures: written.failures.or(scheduling.failures),
+            not_before: written.not_before.map(seconds).transpose()?,
+            held: written.paused.unwrap_or(scheduling.held),
+            trial: written.trial,
+            capabilities: written.capabilities,
         };
         settings.check(directory)?;
         Ok(settings)
@@ -178,6 +203,16 @@ impl Settings {
         if self.notify.command.len() > LIST_MAX {
             return refuse("notify.command", "it has more than 256 words");
         }
+        for (own, shown) in &self.capabilities {
+            let kind = own.split_once('.').map(|(kind, _)| kind);
+            let same_kind = shown.split_once('.').map(|(kind, _)| kind) == kind;
+            let fits =
+                shown.len() <= CAPABILITY_MAX && shown.bytes().all(|it| it.is_ascii_graphic());
+            if !fits || !same_kind || !matches!(kind, Some("amount" | "attr")) {
+                let reason = "both are names of an amount (amount.…) or of an attribute (attr.…)";
+                return refuse(&format!("capabilities.{own}"), reason);
+            }
+        }
         for (index, central) in self.central.iter().enumerate() {
             let at = format!("central[{index}].path");
             if self.central[..index]
@@ -194,6 +229,13 @@ impl Settings {
                 "another central path is spelled like this one, or a spelling is not an absolute path",
             ),
         }
+    }
+
+    /// The name under which others may see a capability of somebody's own.
+    pub(crate) fn shown(&self, name: &str) -> Option<&str> {
+        let mut all = self.capabilities.iter();
+        all.find(|(own, _)| own.eq_ignore_ascii_case(name))
+            .map(|(_, shown)| shown.as_str())
     }
 
     /// The patterns for each step, in the order of `steps`.
@@ -218,6 +260,39 @@ impl Settings {
         }
         Ok(by_step)
     }
+}
+
+/// A moment in seconds since 1970. It must say its offset from UTC: the sites may be on different continents.
+fn seconds(written: toml::value::Datetime) -> Result<u64, Error> {
+    let refuse = || {
+        let reason = "it is no moment after 1970 like 2027-01-31T20:00:00Z";
+        Error::invalid(SETTINGS, "not_before", reason)
+    };
+    let (Some(date), Some(time), Some(offset)) = (written.date, written.time, written.offset)
+    else {
+        return Err(refuse());
+    };
+    let minutes = match offset {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i64::from(minutes),
+    };
+    // Days of the proleptic Gregorian calendar, counted in years that begin with March.
+    let (year, month) = (i64::from(date.year), i64::from(date.month));
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100
+        + year / 400
+        + (153 * month + 2) / 5
+        + i64::from(date.day)
+        - 1
+        - 719_468;
+    let clock = i64::from(time.hour) * 3600
+        + i64::from(time.minute) * 60
+        + i64::from(time.second.unwrap_or(0));
+    u64::try_from(days * 86_400 + clock - minutes * 60).map_err(|_| refuse())
 }
 
 fn place(written: Option<&str>) -> Result<Where, Error> {
@@ -291,135 +366,4 @@ fn is_absolute(spelling: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Settings, Error> {
-        Settings::read(Some(text), "/studio/job", Scheduling::default())
-    }
-
-    #[test]
-    fn a_bundle_without_settings_sees_its_own_directory() {
-        let settings = Settings::read(None, "/studio/job", Scheduling::default()).unwrap();
-        let [central] = settings.central.as_slice() else {
-            panic!("one central path");
-        };
-        assert_eq!(
-            (central.host.as_str(), central.write),
-            ("/studio/job", true)
-        );
-        assert_eq!(central.path.as_str(), DEFAULT_CENTRAL);
-        assert_eq!(
-            (settings.priority, settings.retries),
-            (DEFAULT_PRIORITY, None)
-        );
-        assert_eq!(settings.place, Where::Auto);
-    }
-
-    #[test]
-    fn what_the_file_says_wins_over_what_deadline_says() {
-        let deadline = Scheduling {
-            priority: Some(3),
-            retries: Some(4),
-        };
-        let read = |text| Settings::read(Some(text), "/d", deadline).unwrap();
-        assert_eq!((read("").priority, read("").retries), (3, Some(4)));
-        assert_eq!(read("priority = 9").priority, 9);
-    }
-
-    #[test]
-    #[expect(clippy::too_many_lines, reason = "a table")]
-    fn each_refusal_names_the_place() {
-        for (text, message) in [
-            (
-                "priority = 101",
-                "safelight-job.toml: priority: it is more than 100",
-            ),
-            (
-                "retries = 101",
-                "safelight-job.toml: retries: they are more than 100",
-            ),
-            (
-                "timeout = 0",
-                "safelight-job.toml: timeout: no task takes 0 seconds",
-            ),
-            (
-                "where = 'Site B'",
-                "safelight-job.toml: where: it is neither auto nor local nor a site",
-            ),
-            (
-                "policy = '../x'",
-                "safelight-job.toml: policy: it is no policy's name",
-            ),
-            (
-                "notify = { url = 'file:///etc' }",
-                "safelight-job.toml: notify.url: it begins with neither https:// nor http://",
-            ),
-            (
-                "central = [{ host = '/', path = '/mnt/a' }]",
-                "safelight-job.toml: central[0].host: it is no directory of this host below its root",
-            ),
-            (
-                "central = [{ host = 'Z:\\show', path = '/mnt/a' }]",
-                "safelight-job.toml: central[0].host: it is no directory of this host below its root",
-            ),
-            (
-                "central = [{ host = '.', path = '/mnt/{{a}}' }]",
-                "safelight-job.toml: central[0]: '{{' and '}}' stand for values of parameters",
-            ),
-            (
-                "central = [{ host = '.', path = '/mnt/a', also = ['show'] }]",
-                "safelight-job.toml: central[0].also: each must be absolute, and there may be 256",
-            ),
-            (
-                "central = [{ host = 'a', path = '/mnt/a' }, { host = 'b', path = '/mnt/a/b' }]",
-                "safelight-job.toml: central[1].path: it overlaps another central path",
-            ),
-            (
-                "central = [{ host = 'a', path = '/mnt/a' }, { host = 'a', path = '/mnt/b' }]",
-                "safelight-job.toml: central[1]: another central path is spelled like this one, or a \
-                 spelling is not an absolute path",
-            ),
-            (
-                "central = [{ host = '.', path = '/usr/x' }]",
-                "safelight-job.toml: central[0]",
-            ),
-            (
-                "central = [{ host = '.', path = '/mnt/a', rw = true }]",
-                "cannot read safelight-job.toml",
-            ),
-            ("prority = 3", "cannot read safelight-job.toml"),
-            ("priority = -1", "cannot read safelight-job.toml"),
-        ] {
-            assert_eq!(read(text).unwrap_err().to_string(), message, "{text}");
-        }
-    }
-
-    #[test]
-    fn outputs_belong_to_a_step() {
-        let expected = |text, steps: &[&str]| read(text).unwrap().expected(steps);
-        let one = expected("expect = ['a']", &["A"]).unwrap();
-        assert_eq!(one, [["a".to_owned()]]);
-        let two = expected("expect = { B = ['b'] }", &["A", "B"]).unwrap();
-        assert_eq!(two, [vec![], vec!["b".to_owned()]]);
-        assert_eq!(
-            expected("", &["A", "B"]).unwrap(),
-            [vec![], Vec::<String>::new()]
-        );
-        for (text, message) in [
-            (
-                "expect = ['a']",
-                "safelight-job.toml: expect: the job has several steps: write expect = { STEP = [...] }",
-            ),
-            (
-                "expect = { C = [] }",
-                "safelight-job.toml: expect.C: the job has no such step",
-            ),
-        ] {
-            assert_eq!(
-                expected(text, &["A", "B"]).unwrap_err().to_string(),
-                message
-            );
-        }
-    }
-}
+mod tests;

@@ -48,6 +48,8 @@ pub struct Source<'a> {
 pub(crate) struct Scheduling {
     pub(crate) priority: Option<u8>,
     pub(crate) retries: Option<u32>,
+    pub(crate) failures: Option<u64>,
+    pub(crate) held: bool,
 }
 
 /// Files and directories that no parameter names.
@@ -202,7 +204,13 @@ impl Scheduling {
             "maxRetriesPerTask" => {
                 self.retries = Some(value.parse().map_err(|_| unsupported())?);
             }
-            "targetTaskRunStatus" if value == "READY" => {}
+            "maxFailedTasksCount" => {
+                self.failures = Some(value.parse().map_err(|_| unsupported())?);
+            }
+            "targetTaskRunStatus" if value == "READY" => self.held = false,
+            "targetTaskRunStatus" if value == "SUSPENDED" => self.held = true,
+            // No limit of its own, which is what every job has here.
+            "maxWorkerCount" if value == "-1" => {}
             _ => return Err(unsupported()),
         }
         Ok(())

@@ -7,26 +7,32 @@ use serde_json::Value;
 
 use crate::{error::Error, source::TEMPLATE};
 
-/// Short forms of a script, which come with an extension.
-const SHORT_FORMS: [&str; 5] = ["bash", "python", "cmd", "powershell", "node"];
+/// The extensions that are understood.
+pub(crate) const EXTENSIONS: [&str; 3] = ["TASK_CHUNKING", "REDACTED_ENV_VARS", "FEATURE_BUNDLE_1"];
+
+/// Short forms of a script that only another system could run.
+const OTHERS_FORMS: [&str; 2] = ["cmd", "powershell"];
 
 /// Types of job parameters that are understood.
 const JOB_PARAMETERS: [&str; 4] = ["STRING", "INT", "FLOAT", "PATH"];
 
 /// Types of task parameters that are understood.
-const TASK_PARAMETERS: [&str; 2] = ["INT", "STRING"];
+const TASK_PARAMETERS: [&str; 5] = ["INT", "FLOAT", "STRING", "PATH", "CHUNK[INT]"];
 
 /// Refuses the first thing that is not supported.
 pub(crate) fn check(document: &Value) -> Result<(), Error> {
     for (index, name) in list(&document["extensions"]).enumerate() {
         let name = name.as_str().unwrap_or("?");
+        if EXTENSIONS.contains(&name) {
+            continue;
+        }
         refuse(
             format!("extensions[{index}]"),
             format!("the extension {name} is"),
         )?;
     }
-    if is_there(&document["jobEnvironments"]) {
-        refuse("jobEnvironments", "job environments are")?;
+    for (index, environment) in list(&document["jobEnvironments"]).enumerate() {
+        check_environment(&format!("jobEnvironments[{index}]"), environment)?;
     }
     for (index, parameter) in list(&document["parameterDefinitions"]).enumerate() {
         let at = format!("parameterDefinitions[{index}].type");
@@ -38,12 +44,12 @@ pub(crate) fn check(document: &Value) -> Result<(), Error> {
 }
 
 fn check_step(at: &str, step: &Value) -> Result<(), Error> {
-    if is_there(&step["stepEnvironments"]) {
-        refuse(format!("{at}.stepEnvironments"), "step environments are")?;
+    for (index, environment) in list(&step["stepEnvironments"]).enumerate() {
+        check_environment(&format!("{at}.stepEnvironments[{index}]"), environment)?;
     }
-    for form in SHORT_FORMS {
+    for form in OTHERS_FORMS {
         if is_there(&step[form]) {
-            refuse(format!("{at}.{form}"), "the short form of a script is")?;
+            refuse(format!("{at}.{form}"), "a script for another system is")?;
         }
     }
     let script = &step["script"];
@@ -57,20 +63,33 @@ fn check_step(at: &str, step: &Value) -> Result<(), Error> {
         let at = format!("{at}.parameterSpace.taskParameterDefinitions[{index}].type");
         check_type(at, "task", parameter, &TASK_PARAMETERS)?;
     }
-    let cancelation = &script["actions"]["onRun"]["cancelation"]["mode"];
-    if let Some(mode) = cancelation.as_str()
-        && mode != "TERMINATE"
-    {
-        let at = format!("{at}.script.actions.onRun.cancelation.mode");
-        refuse(at, format!("the cancelation method {mode} is"))?;
+    check_action(
+        &format!("{at}.script.actions.onRun"),
+        &script["actions"]["onRun"],
+    )
+}
+
+fn check_environment(at: &str, environment: &Value) -> Result<(), Error> {
+    let script = &environment["script"];
+    if is_there(&script["let"]) {
+        refuse(format!("{at}.script.let"), "let bindings are")?;
     }
-    for (index, file) in list(&script["embeddedFiles"]).enumerate() {
-        if is_there(&file["endOfLine"]) {
-            let at = format!("{at}.script.embeddedFiles[{index}].endOfLine");
-            refuse(at, "the choice of line ends is")?;
-        }
+    for action in ["onEnter", "onExit"] {
+        let at = format!("{at}.script.actions.{action}");
+        check_action(&at, &script["actions"][action])?;
     }
     Ok(())
+}
+
+/// The mode of a cancelation decides what else it has; one that is only known in the session is for wrapped actions.
+fn check_action(at: &str, action: &Value) -> Result<(), Error> {
+    match action["cancelation"]["mode"].as_str() {
+        Some(mode) if mode.contains("{{") => refuse(
+            format!("{at}.cancelation.mode"),
+            "a cancelation method that is a text is",
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn check_type(at: String, whose: &str, parameter: &Value, known: &[&str]) -> Result<(), Error> {

@@ -3,8 +3,13 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use safelight_job::{Error, JobPlan, JobRecipe, Source, Submission, TaskCommand, settings::Where};
-use safelight_policies::id::{ClientAlias, JobId, PolicyDigest, PolicyName};
+use safelight_job::{
+    Action, Error, JobPlan, JobRecipe, Source, Submission, TaskCommand, settings::Where,
+};
+use safelight_policies::{
+    id::{ClientAlias, JobId, PolicyDigest, PolicyName},
+    outline::{Batch, Wishes},
+};
 
 const DIRECTORY: &str = "/studio/show/teapot";
 
@@ -45,7 +50,7 @@ fn task(plan: &JobPlan, step: u32, task: u64) -> TaskCommand {
     let (_, recipe) = plan.split(submission()).unwrap();
     let bytes = recipe.encode().unwrap();
     assert_eq!(JobRecipe::decode(&bytes), Ok(recipe));
-    safelight_job::expand::task(&bytes, step, task).unwrap()
+    safelight_job::expand::task(&bytes, step, task, 1).unwrap()
 }
 
 fn texts(words: &[Vec<u8>]) -> Vec<&str> {
@@ -204,9 +209,9 @@ fn an_animation_counts_by_three_and_sees_its_own_directory() {
     assert_eq!(texts(&command(3).expect), ["/job/out/left_10.png"]);
     let (outline, recipe) = plan.split(submission()).unwrap();
     assert_eq!(outline.steps[0].timeout, 600);
-    let error = recipe.task(0, 8).unwrap_err();
+    let error = recipe.task(0, 8, 1).unwrap_err();
     assert_eq!(error.to_string(), "the job has no task 8 in step 0");
-    assert!(recipe.task(1, 0).is_err());
+    assert!(recipe.task(1, 0, 1).is_err());
 }
 
 #[test]
@@ -247,6 +252,103 @@ fn steps_come_after_those_they_depend_on() {
         })
     );
     assert_eq!(texts(&task(&plan, 2, 0).expect), ["/mnt/work/final.mov"]);
+}
+
+#[test]
+fn what_stands_around_tasks_is_run_from_the_outside_in() {
+    let plan = read("sitting", &[]).unwrap();
+    let (outline, recipe) = plan.split(submission()).unwrap();
+    let around = recipe.around(0).unwrap().unwrap();
+    let words = |action: &Option<Action>| {
+        let command = action.as_ref().map(|it| it.command.clone());
+        command.map(|command| texts(&command).join(" "))
+    };
+    let seen: Vec<_> = around
+        .iter()
+        .map(|it| (words(&it.enter), words(&it.exit)))
+        .collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        seen,
+        [
+            (
+                some("/bin/sh /home/render/begin.sh"),
+                some("licence-return /home/render")
+            ),
+            (some("ocean-server start"), some("ocean-server stop")),
+        ]
+    );
+    let server = (b"LICENCE_SERVER".to_vec(), b"28000@90".to_vec());
+    assert_eq!(around[0].variables, [server]);
+    let limits = |action: &Option<Action>| action.as_ref().map(|it| (it.timeout, it.notice));
+    assert_eq!(limits(&around[0].enter), Some((Some(20), None)));
+    assert_eq!(limits(&around[1].exit), Some((Some(5), Some(30))));
+    let task = task(&plan, 0, 1);
+    assert_eq!((task.timeout, task.notice), (Some(90), Some(40)));
+    let bed = "/elsewhere/b.vdb";
+    let note = "/home/render/note.txt";
+    assert_eq!(texts(&task.command), ["ocean", "7.25", bed, bed, note]);
+    assert_eq!(task.files[0].bytes, b"a\r\nb\r\n");
+    let first = recipe.task(0, 0, 1).unwrap();
+    assert_eq!(first.command[2], b"/job/beds/a.vdb");
+    assert_eq!(first.command[3], b"beds/a.vdb");
+    // Its own limits hold inside, so the session's is the policy's; and it may have several tasks.
+    let [water, report] = outline.steps.as_slice() else {
+        panic!("two steps");
+    };
+    let batch = Some(Batch {
+        size: 1,
+        target: 60,
+    });
+    assert_eq!((water.timeout, water.batch), (7200, batch));
+    assert_eq!(
+        report.batch, batch,
+        "the job's environment is around it too"
+    );
+    assert_eq!(water.amounts["amount.licence.c"], 1.0);
+    assert_eq!(water.attributes["attr.room"], ["cellar", "attic"]);
+    let wishes = Wishes {
+        failures: Some(7),
+        not_before: Some(1_801_425_600),
+        held: true,
+        trial: true,
+    };
+    assert_eq!(outline.wishes, wishes);
+}
+
+#[test]
+fn chunks_are_tasks_or_made_by_who_gives_them_out() {
+    let plan = read("chunks", &[]).unwrap();
+    let (outline, recipe) = plan.split(submission()).unwrap();
+    let steps: Vec<_> = outline
+        .steps
+        .iter()
+        .map(|it| (it.tasks, it.batch))
+        .collect();
+    let paced = Batch {
+        size: 4,
+        target: 300,
+    };
+    assert_eq!(steps, [(3, None), (200, Some(paced))]);
+    assert_eq!(recipe.around(0), Ok(None));
+    assert_eq!(recipe.around(1), Ok(Some(vec![])));
+    let last = recipe.task(0, 2, 9).unwrap();
+    assert_eq!(
+        (texts(&last.command), last.tasks),
+        (vec!["render", "8-9"], 1)
+    );
+    assert_eq!(texts(&last.expect), ["/job/out/08.png", "/job/out/09.png"]);
+    let run = recipe.task(1, 98, 7).unwrap();
+    assert_eq!(
+        (texts(&run.command), run.tasks),
+        (vec!["render", "left", "99,100"], 2)
+    );
+    assert_eq!(
+        texts(&run.expect),
+        ["/job/out/left.099.png", "/job/out/left.100.png"]
+    );
+    let right = recipe.task(1, 100, 7).unwrap();
+    assert_eq!(texts(&right.command), ["render", "right", "1-7"]);
 }
 
 #[test]
@@ -355,7 +457,7 @@ fn the_document_is_right() {
             _ => {}
         }
     }
-    assert_eq!(supported, 18);
+    assert_eq!(supported, 33);
     let files = fs::read_dir(bundles().join("refused")).unwrap();
     let mut files: Vec<_> = files
         .map(|it| {

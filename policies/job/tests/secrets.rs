@@ -46,9 +46,13 @@ fn bundle(words: &[String]) -> [String; 4] {
     else {
         panic!("twenty words")
     };
+    let around =
+        |number: &str| format!("{{ name: E{number}, variables: {{ V{number}: {data}{number} }} }}");
+    let (job_environment, step_environment) = (around("j"), around("s"));
     let template = format!(
         r##"
 specificationVersion: jobtemplate-2023-09
+jobEnvironments: [{job_environment}]
 name: "{name} {{{{Param.{parameter}}}}}"
 description: "{description}"
 parameterDefinitions:
@@ -57,6 +61,7 @@ parameterDefinitions:
 steps:
   - name: "{step}"
     dependencies: [{{ dependsOn: "{other}" }}]
+    stepEnvironments: [{step_environment}]
     hostRequirements:
       amounts: [{{ name: amount.worker.vcpu, min: 2 }}]
       attributes: [{{ name: attr.worker.cpu.arch, anyOf: [X86_64] }}]
@@ -165,7 +170,8 @@ proptest! {
         recipe[from..to].copy_from_slice(&bytes[..to - from]);
         if let Ok(recipe) = JobRecipe::decode(&recipe) {
             for step in 0..3 {
-                let _ = recipe.task(step, task);
+                let _ = recipe.task(step, task, 3);
+                let _ = recipe.around(step);
             }
         }
         let _ = JobRecipe::decode(&[&recipe[..8], &bytes].concat());
@@ -185,7 +191,7 @@ fn what_is_damaged_is_refused() {
         Err(expand::Error::Trailing { len: 1 })
     );
     let mut other = bytes.clone();
-    other[7] = 2;
+    other[7] = 1;
     assert_eq!(JobRecipe::decode(&other), Err(expand::Error::NotARecipe));
     let len = JOB_RECIPE_MAX + 1;
     assert_eq!(
@@ -204,13 +210,16 @@ fn a_single_command_is_a_task_of_its_own() {
         title: String::new(),
     };
     let bytes = single.encode().unwrap();
-    assert_eq!(expand::task(&bytes, 0, 0).unwrap().command, single.command);
     assert_eq!(
-        expand::task(&bytes, 0, 1),
+        expand::task(&bytes, 0, 0, 1).unwrap().command,
+        single.command
+    );
+    assert_eq!(
+        expand::task(&bytes, 0, 1, 1),
         Err(expand::Error::NoTask { step: 0, task: 1 })
     );
     assert!(matches!(
-        expand::task(b"x", 0, 0),
+        expand::task(b"x", 0, 0, 1),
         Err(expand::Error::Recipe { .. })
     ));
 }

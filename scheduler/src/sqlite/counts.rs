@@ -25,6 +25,34 @@ pub(super) struct Shift {
     pub(super) done: i64,
     pub(super) failed: i64,
     pub(super) again: i64,
+    /// Sessions that run tasks.
+    pub(super) sessions: i64,
+    /// Seconds that tasks with a result took, and how many tasks that were.
+    pub(super) spent: i64,
+    pub(super) spent_tasks: i64,
+}
+
+impl Shift {
+    pub(super) fn add(&mut self, by: Self) {
+        self.fresh += by.fresh;
+        self.running += by.running;
+        self.done += by.done;
+        self.failed += by.failed;
+        self.again += by.again;
+        self.sessions += by.sessions;
+        self.spent += by.spent;
+        self.spent_tasks += by.spent_tasks;
+    }
+}
+
+/// What a lease changes of counts that were read.
+pub(super) fn apply(count: &mut StepCount, by: Shift) {
+    let add = |count: &mut u64, by: i64| *count = count.saturating_add_signed(by);
+    add(&mut count.fresh, by.fresh);
+    add(&mut count.running, by.running);
+    add(&mut count.done, by.done);
+    add(&mut count.failed, by.failed);
+    add(&mut count.again, by.again);
 }
 
 pub(super) async fn shift(
@@ -35,13 +63,17 @@ pub(super) async fn shift(
 ) -> Result<(), Error> {
     let query = sqlx::query(
         "UPDATE step SET fresh = fresh + ?, running = running + ?, done = done + ?,
-            failed = failed + ?, again = again + ? WHERE job = ? AND step = ?",
+            failed = failed + ?, again = again + ?, sessions = sessions + ?, spent = spent + ?,
+            spent_tasks = spent_tasks + ? WHERE job = ? AND step = ?",
     )
     .bind(by.fresh)
     .bind(by.running)
     .bind(by.done)
     .bind(by.failed)
     .bind(by.again)
+    .bind(by.sessions)
+    .bind(by.spent)
+    .bind(by.spent_tasks)
     .bind(job.to_string())
     .bind(i64::from(task.step));
     one(change, query).await
@@ -92,6 +124,8 @@ pub(super) fn of_rows<'a>(
             done: row.number("done")?,
             failed: row.number("failed")?,
             again: row.number("again")?,
+            spent: row.number("spent")?,
+            spent_tasks: row.number("spent_tasks")?,
         };
     }
     Ok(counts)

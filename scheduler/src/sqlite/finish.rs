@@ -31,6 +31,9 @@ pub(super) enum Ending<'a> {
 pub(super) struct Held {
     pub(super) job: JobId,
     pub(super) task: TaskId,
+    /// How many, from that one on.
+    pub(super) tasks: u32,
+    pub(super) leased_at: u64,
     pub(super) node: NodeName,
     /// It was given by a queue.
     pub(super) booked: bool,
@@ -49,7 +52,7 @@ pub(super) async fn find(
     session: SessionId,
 ) -> Result<Option<Held>, Error> {
     let row = sqlx::query(
-        "SELECT job, step, task, node, booked, session, attempt, fence, state, lease_until,
+        "SELECT job, step, task, tasks, leased_at, node, booked, session, attempt, fence, state, lease_until,
             (SELECT max(later.fence) FROM attempt AS later
              WHERE later.job = own.job AND later.step = own.step AND later.task = own.task) AS newest
          FROM attempt AS own WHERE session = ?",
@@ -63,6 +66,8 @@ pub(super) async fn find(
     Ok(Some(Held {
         job: row.parsed("job")?,
         task: row.task()?,
+        tasks: row.number("tasks")?,
+        leased_at: row.number("leased_at")?,
         node: row.parsed("node")?,
         booked: row.flag("booked")?,
         holder: row.holder()?,
@@ -93,19 +98,23 @@ pub(super) async fn finish(
         .bind(text(cause)?)
         .bind(stored("fence", fence.0)?);
     one(change, note).await?;
+    let tasks = i64::from(held.tasks);
     let mut by = Shift {
-        running: -1,
+        running: -tasks,
+        sessions: -1,
         ..Shift::default()
     };
     if state == AttemptState::Committed {
-        by.done = 1;
+        by.done = tasks;
+        by.spent = i64::try_from(now.saturating_sub(held.leased_at)).unwrap_or(0);
+        by.spent_tasks = tasks;
         if held.booked {
             nodes::praise(change, &held.node).await?;
         }
     } else {
-        by.failed = 1;
+        by.failed = tasks;
         if held.booked && try_again(change, held, cause, rules, now).await? {
-            by.again = 1;
+            by.again = tasks;
         }
     }
     shift(change, held.job, held.task, by).await
@@ -128,25 +137,31 @@ async fn try_again(
     if !matches!(standing.state, JobState::Waiting | JobState::Running) {
         return Ok(false);
     }
-    let history = history(change, held, &standing).await?;
-    let retries = standing.terms.retries(rules);
-    let Verdict::Again { elsewhere } = retry::verdict(fault, history, retries, rules) else {
+    let verdict = if held.tasks > 1 {
+        retry::of_several(fault)
+    } else {
+        let history = history(change, held, &standing).await?;
+        retry::verdict(fault, history, standing.terms.retries(rules), rules)
+    };
+    let Verdict::Again { elsewhere } = verdict else {
         return Ok(false);
     };
     let avoid = elsewhere.then(|| held.node.to_string());
-    let query = sqlx::query(
-        "INSERT INTO again (job, step, task, avoid, avoid_until) VALUES (?, ?, ?, ?, ?)",
-    )
-    .bind(held.job.to_string())
-    .bind(i64::from(held.task.step))
-    .bind(stored("task", held.task.task)?)
-    .bind(avoid)
-    .bind(deadline(now.saturating_add(rules.elsewhere)));
-    one(change, query).await?;
+    for offset in 0..u64::from(held.tasks) {
+        let query = sqlx::query(
+            "INSERT INTO again (job, step, task, avoid, avoid_until) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(held.job.to_string())
+        .bind(i64::from(held.task.step))
+        .bind(stored("task", held.task.task.saturating_add(offset))?)
+        .bind(avoid.clone())
+        .bind(deadline(now.saturating_add(rules.elsewhere)));
+        one(change, query).await?;
+    }
     Ok(true)
 }
 
-/// How the task's attempts ended, this one included.
+/// How the task's attempts ended, this one included. Those with other tasks in one session do not count: any of them may have been the reason.
 async fn history(
     change: &mut Change<'_>,
     held: &Held,
@@ -154,7 +169,8 @@ async fn history(
 ) -> Result<History, Error> {
     let rows = sqlx::query(
         "SELECT session, cause FROM attempt
-         WHERE job = ? AND step = ? AND task = ? AND cause IS NOT NULL AND fence > ?",
+         WHERE job = ? AND step = ? AND task = ? AND tasks = 1 AND cause IS NOT NULL
+            AND fence > ?",
     )
     .bind(held.job.to_string())
     .bind(i64::from(held.task.step))

@@ -5,6 +5,7 @@
 //! must never be otherwise, whatever the code does: one running attempt and one result per task. A third says it of a slot: one
 //! session.
 
+mod booking;
 mod counts;
 mod finish;
 mod mail;
@@ -128,6 +129,7 @@ impl SqliteLedger {
         let repeats = newest.is_some() && grant.supersedes.is_none();
         let by = Shift {
             running: i64::from(grant.supersedes.is_none()),
+            sessions: i64::from(grant.supersedes.is_none()),
             failed: -i64::from(repeats),
             ..Shift::default()
         };
@@ -136,6 +138,7 @@ impl SqliteLedger {
         let new = NewAttempt {
             job,
             task,
+            tasks: 1,
             attempt: grant.attempt,
             session,
             place,

@@ -2,33 +2,23 @@
 //!
 //! One transaction from the look to the lease, so that nothing is given twice, whoever else asks.
 
-use std::collections::BTreeMap;
-
 use safelight_policies::{
     id::{Fence, JobId, NodeName, ObjectId, SessionId, TaskId, VerifyKey},
     outline::Outline,
 };
-use sqlx::Row;
 
 use super::{
     SqliteLedger,
-    counts::{Shift, counts, restate, shift},
-    moves,
-    nodes::entry,
-    queues::rule_of,
-    statements::{Change, NewAttempt, begin, failed, give, newest, outline_of},
+    booking::{Booking, Job},
+    counts::Shift,
+    statements::{Change, NewAttempt, begin, failed, give, newest},
 };
 use crate::{
-    Error, Leased, NodeEntry, Place, Queue, Rules, Unavailable,
+    Error, Leased, NodeEntry, Place, Unavailable,
     matching::SlotSpec,
-    node,
-    pick::{self, Candidate, Held},
-    progress::StepCount,
+    node, pick, portion,
     rows::{Reading, stored},
 };
-
-/// How many jobs are looked at at once.
-const PAGE: i64 = 16;
 
 /// A slot that asks for work, and the session that would do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +51,10 @@ pub struct Given {
     pub outline: Outline,
     /// The envelope that announced it.
     pub envelope: ObjectId,
-    /// The task.
+    /// The task; of several, the first.
     pub task: TaskId,
+    /// How many, from that one on.
+    pub tasks: u32,
     /// Where.
     pub ask: Ask,
     /// The node's key.
@@ -83,32 +75,38 @@ impl SqliteLedger {
         let mut connection = self.connection.lock().await;
         let mut change = begin(&mut connection).await?;
         let until = now.saturating_add(ttl);
+        let mut booking = Booking::begin(&mut change, &self.rules, now).await?;
         let mut answers = Vec::with_capacity(asks.len());
         for ask in asks {
-            let (node, spec) = slot(&mut change, &ask.place).await?;
+            let (node, spec) = slot(&mut change, &mut booking, &ask.place).await?;
             let holder = holder(&mut change, &ask.place).await?;
             answers.push(
                 match node::availability(&node, holder, now, self.rules.fresh) {
-                    Ok(()) => choose(&mut change, ask, &node, &spec, &self.rules, (now, until))
+                    Ok(()) => choose(&mut change, &mut booking, ask, (&node, &spec), (now, until))
                         .await?
                         .map_or(Next::Nothing, |given| Next::Leased(Box::new(given))),
                     Err(reason) => Next::Refused { reason },
                 },
             );
         }
+        booking.end(&mut change).await?;
         change.commit().await.map_err(failed)?;
         Ok(answers)
     }
 }
 
-async fn slot(change: &mut Change<'_>, place: &Place) -> Result<(NodeEntry, SlotSpec), Error> {
+async fn slot(
+    change: &mut Change<'_>,
+    booking: &mut Booking<'_>,
+    place: &Place,
+) -> Result<(NodeEntry, SlotSpec), Error> {
     let row = sqlx::query("SELECT node, spec FROM slot WHERE node = ? AND slot = ?")
         .bind(place.node.to_string())
         .bind(i64::from(place.slot.0))
         .fetch_optional(&mut **change)
         .await
         .map_err(failed)?;
-    match (entry(change, &place.node).await?, row) {
+    match (booking.node(change, &place.node).await?, row) {
         (Some(node), Some(row)) => Ok((node, Reading::new(&row, "node").json("spec")?)),
         _ => Err(Error::NoSuchSlot {
             node: place.node.clone(),
@@ -131,142 +129,111 @@ async fn holder(change: &mut Change<'_>, place: &Place) -> Result<Option<Session
         .transpose()
 }
 
-/// Sessions that each client has, and jobs of the active queue that have one.
-pub(super) struct Others {
-    clients: BTreeMap<String, u64>,
-    caps: BTreeMap<String, u64>,
-    held: Held,
-}
-
-impl Others {
-    pub(super) async fn look(change: &mut Change<'_>) -> Result<Self, Error> {
-        let clients = sqlx::query(
-            "SELECT client, sum(step.running) AS number FROM step JOIN job ON job.id = step.job
-             WHERE step.running > 0 GROUP BY client",
-        );
-        let clients = clients.fetch_all(&mut **change).await.map_err(failed)?;
-        let caps = sqlx::query("SELECT alias AS client, cap AS number FROM client");
-        let caps = caps.fetch_all(&mut **change).await.map_err(failed)?;
-        let under_way: i64 = sqlx::query(
-            "SELECT count(DISTINCT step.job) FROM step JOIN job ON job.id = step.job
-             WHERE step.running > 0 AND job.queue = 'active'",
-        )
-        .fetch_one(&mut **change)
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(failed)?;
-        Ok(Self {
-            clients: numbers(&clients)?,
-            caps: numbers(&caps)?,
-            held: Held {
-                queue: rule_of(change, Queue::Active).await?,
-                under_way: u64::try_from(under_way).unwrap_or(0),
-                ..Held::default()
-            },
-        })
-    }
-
-    /// As they stand to one client.
-    pub(super) fn to(&self, client: &str, rules: &Rules) -> Held {
-        Held {
-            client: self.clients.get(client).copied().unwrap_or(0),
-            client_cap: self.caps.get(client).copied().or(rules.client_cap),
-            ..self.held
-        }
-    }
-}
-
-fn numbers(rows: &[sqlx::sqlite::SqliteRow]) -> Result<BTreeMap<String, u64>, Error> {
-    rows.iter()
-        .map(|row| {
-            let row = Reading::new(row, "client");
-            Ok((row.parsed("client")?, row.number("number")?))
-        })
-        .collect()
-}
-
 async fn choose(
     change: &mut Change<'_>,
+    booking: &mut Booking<'_>,
     ask: &Ask,
-    node: &NodeEntry,
-    spec: &SlotSpec,
-    rules: &Rules,
+    (node, spec): (&NodeEntry, &SlotSpec),
     (now, until): (u64, u64),
 ) -> Result<Option<Given>, Error> {
-    let others = Others::look(change).await?;
-    let mut after = (i64::MIN, 0i64);
-    loop {
-        let page = sqlx::query(
-            "SELECT id, queue_key, rowid AS place FROM job
-             WHERE queue = 'active' AND leasable = 1 AND (queue_key, rowid) > (?, ?)
-             ORDER BY queue_key, rowid LIMIT ?",
-        )
-        .bind(after.0)
-        .bind(after.1)
-        .bind(PAGE)
-        .fetch_all(&mut **change)
-        .await
-        .map_err(failed)?;
-        for row in &page {
-            let row = Reading::new(row, "id");
-            after = (row.signed("queue_key")?, row.signed("place")?);
-            let job = row.parsed("id")?;
-            let Some((outline, counts)) = eligible(change, job, &others, rules, now).await? else {
+    let slots = booking.slots;
+    let mut place = 0;
+    while let Some(id) = booking.at(change, place).await? {
+        place += 1;
+        let Some(job) = booking.eligible(change, id).await? else {
+            continue;
+        };
+        for step in pick::steps_for(spec, &job.outline, &job.counts) {
+            let Some(taken) = take(change, job, (step, slots), &node.name, now).await? else {
                 continue;
             };
-            for step in pick::steps_for(spec, &outline, &counts) {
-                let count = counts.get(step as usize).copied().unwrap_or_default();
-                if let Some(task) = take(change, job, (step, count), &node.name, now).await? {
-                    let to = (ask, node);
-                    return hand_out(change, outline, task, to, rules, (now, until))
-                        .await
-                        .map(Some);
-                }
-            }
-        }
-        if page.is_empty() {
-            return Ok(None);
+            let (outline, envelope) = (job.outline.clone(), job.envelope);
+            let (task, tasks) = (taken.task, taken.tasks);
+            let attempt = attempt(change, id, &taken).await?;
+            let new = NewAttempt {
+                job: id,
+                task,
+                tasks,
+                attempt,
+                session: ask.session,
+                place: &ask.place,
+                until,
+                booked: true,
+            };
+            let fence: Fence = give(change, &new, now).await?;
+            booking.given(id, task, taken.by);
+            return Ok(Some(Given {
+                envelope,
+                outline,
+                task,
+                tasks,
+                ask: ask.clone(),
+                node_key: node.key,
+                leased: Leased {
+                    attempt,
+                    fence,
+                    expires: until,
+                },
+            }));
         }
     }
+    Ok(None)
 }
 
-/// A job's outline and counts, if nothing holds it.
-async fn eligible(
-    change: &mut Change<'_>,
-    job: JobId,
-    others: &Others,
-    rules: &Rules,
-    now: u64,
-) -> Result<Option<(Outline, Vec<StepCount>)>, Error> {
-    let standing = moves::standing(change, job).await?;
-    let outline = outline_of(change, job).await?;
-    let counts = counts(change, &outline).await?;
-    let candidate = Candidate {
-        outline: &outline,
-        state: standing.state,
-        queue: standing.queue,
-        paused: standing.paused,
-        counts: &counts,
-        dead_max: standing.terms.dead_max(rules),
-    };
-    let held = others.to(&standing.client, rules);
-    let free = pick::holds(&candidate, &held, now).is_empty();
-    Ok(free.then_some((outline, counts)))
+/// Tasks that were taken out of a step.
+struct Taken {
+    task: TaskId,
+    tasks: u32,
+    by: Shift,
 }
 
-/// Takes a task out of a step: one that is tried again, or else the next that nobody was given. `None` if all that is left is kept from
-/// this node. Nothing is kept from a node that is the only one.
+/// Takes a task out of a step: one that is tried again, or else the next that nobody was given, with as many more as a session may have.
+/// `None` if all that is left is kept from this node. Nothing is kept from a node that is the only one.
 async fn take(
     change: &mut Change<'_>,
+    job: &Job,
+    (step, slots): (u32, u64),
+    node: &NodeName,
+    now: u64,
+) -> Result<Option<Taken>, Error> {
+    let count = job.counts.get(step as usize).copied().unwrap_or_default();
+    let mut by = Shift {
+        running: 1,
+        sessions: 1,
+        ..Shift::default()
+    };
+    if count.again > 0
+        && let Some(task) = again(change, job.outline.job, step, node, now).await?
+    {
+        (by.failed, by.again) = (-1, -1);
+        return Ok(Some(Taken { task, tasks: 1, by }));
+    }
+    let Some(outline) = job.outline.steps.get(step as usize) else {
+        return Ok(None);
+    };
+    let trial = job.outline.wishes.trial;
+    if portion::fresh(trial, outline, &count) == 0 {
+        return Ok(None);
+    }
+    let tasks = portion::batch(outline, trial, &count, slots);
+    by.fresh = i64::from(tasks);
+    by.running = i64::from(tasks);
+    let task = portion::fresh_task(trial, outline, count.fresh);
+    Ok(Some(Taken {
+        task: TaskId { step, task },
+        tasks,
+        by,
+    }))
+}
+
+/// A task that is tried again, if one is not kept from this node.
+async fn again(
+    change: &mut Change<'_>,
     job: JobId,
-    (step, count): (u32, StepCount),
+    step: u32,
     node: &NodeName,
     now: u64,
 ) -> Result<Option<TaskId>, Error> {
-    let mut by = Shift {
-        running: 1,
-        ..Shift::default()
-    };
     let again = sqlx::query(
         "DELETE FROM again WHERE (job, step, task) IN (
             SELECT job, step, task FROM again
@@ -280,58 +247,16 @@ async fn take(
     .bind(node.to_string())
     .bind(stored("time", now)?);
     let again = again.fetch_optional(&mut **change).await.map_err(failed)?;
-    let task = match again {
-        Some(row) => {
-            (by.failed, by.again) = (-1, -1);
-            Reading::new(&row, "job").task()?
-        }
-        None if count.fresh < count.tasks => {
-            by.fresh = 1;
-            let task = count.fresh;
-            TaskId { step, task }
-        }
-        None => return Ok(None),
-    };
-    shift(change, job, task, by).await?;
-    Ok(Some(task))
+    again
+        .map(|row| Reading::new(&row, "job").task())
+        .transpose()
 }
 
-async fn hand_out(
-    change: &mut Change<'_>,
-    outline: Outline,
-    task: TaskId,
-    (ask, node): (&Ask, &NodeEntry),
-    rules: &Rules,
-    (now, until): (u64, u64),
-) -> Result<Given, Error> {
-    let before = newest(change, outline.job, task).await?;
-    let new = NewAttempt {
-        job: outline.job,
-        task,
-        attempt: before.map_or(1, |before| before.attempt.saturating_add(1)),
-        session: ask.session,
-        place: &ask.place,
-        until,
-        booked: true,
-    };
-    let fence: Fence = give(change, &new, now).await?;
-    let attempt = new.attempt;
-    restate(change, &outline, rules, now).await?;
-    let row = sqlx::query("SELECT id, envelope FROM job WHERE id = ?")
-        .bind(outline.job.to_string())
-        .fetch_one(&mut **change)
-        .await
-        .map_err(failed)?;
-    Ok(Given {
-        envelope: Reading::new(&row, "id").parsed("envelope")?,
-        outline,
-        task,
-        ask: ask.clone(),
-        node_key: node.key,
-        leased: Leased {
-            attempt,
-            fence,
-            expires: until,
-        },
-    })
+/// The number of the new attempt: what was never given out has had none.
+async fn attempt(change: &mut Change<'_>, job: JobId, taken: &Taken) -> Result<u32, Error> {
+    if taken.by.fresh > 0 {
+        return Ok(1);
+    }
+    let before = newest(change, job, taken.task).await?;
+    Ok(before.map_or(1, |before| before.attempt.saturating_add(1)))
 }

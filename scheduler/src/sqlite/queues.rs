@@ -53,12 +53,15 @@ pub(super) async fn arrive(
         into: (state, queue, event),
     } = arrival;
     add_job(change, outline, *envelope, *state, now).await?;
-    let query =
-        sqlx::query("UPDATE job SET farm = 1, queue = ?, queue_key = ?, terms = ? WHERE id = ?")
-            .bind(queue.as_str())
-            .bind(key(now, outline.priority, rules.priority_step))
-            .bind(text(terms)?)
-            .bind(outline.job.to_string());
+    let query = sqlx::query(
+        "UPDATE job SET farm = 1, paused = ?, queue = ?, queue_key = ?, terms = ? WHERE id = ?",
+    )
+    // Where it is submitted it may be let go; where it is sent to, it was.
+    .bind(outline.wishes.held && *queue == Queue::New)
+    .bind(queue.as_str())
+    .bind(key(now, outline.priority, rules.priority_step))
+    .bind(text(terms)?)
+    .bind(outline.job.to_string());
     one(change, query).await?;
     moves::tell(change, outline.job, None, *state, event, now).await?;
     restate(change, outline, rules, now).await
@@ -179,10 +182,14 @@ impl SqliteLedger {
         let outline = outline_of(&mut change, job).await?;
         let added = sqlx::query(
             "INSERT INTO again (job, step, task)
-             SELECT job, step, task FROM attempt AS own
-             WHERE job = ? AND state IN ('failed', 'superseded')
-                AND attempt = (SELECT max(attempt) FROM attempt AS later
-                    WHERE later.job = own.job AND later.step = own.step AND later.task = own.task)
+             WITH RECURSIVE place (number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM place
+                WHERE number + 1 < (SELECT max(tasks) FROM attempt WHERE job = ?1))
+             SELECT own.job, own.step, own.task + number FROM attempt AS own
+             JOIN place ON number < own.tasks
+             WHERE own.job = ?1 AND own.state IN ('failed', 'superseded')
+                AND NOT EXISTS (SELECT 1 FROM attempt AS later
+                    WHERE later.job = own.job AND later.step = own.step
+                        AND later.task = own.task + number AND later.fence > own.fence)
              ON CONFLICT DO NOTHING",
         )
         .bind(job.to_string())

@@ -23,7 +23,7 @@ use crate::Error;
 const APPLICATION: i64 = 0x534c_4c47;
 
 /// The schema that this program writes.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// How long a change waits for another process's change.
 const BUSY: Duration = Duration::from_secs(10);
@@ -153,11 +153,11 @@ async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
     match (application, found) {
         (0, 0) if tables == 0 => {
             run(&mut change, SCHEMA_1).await?;
-            run(&mut change, upgrade::TO_2).await?;
+            take_from(&mut change, 1).await?;
             change.commit().await.map_err(failed)
         }
-        (APPLICATION, 1) => {
-            run(&mut change, upgrade::TO_2).await?;
+        (APPLICATION, 1..SCHEMA_VERSION) => {
+            take_from(&mut change, found).await?;
             change.commit().await.map_err(failed)
         }
         (APPLICATION, SCHEMA_VERSION) => Ok(()),
@@ -170,6 +170,16 @@ async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
             path: path.to_owned(),
         }),
     }
+}
+
+/// Takes a ledger of this version through all that came after it.
+async fn take_from(change: &mut Change<'_>, version: i64) -> Result<(), Error> {
+    for (to, script) in (2..).zip([upgrade::TO_2, upgrade::TO_3]) {
+        if to > version {
+            run(change, script).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn run(change: &mut Change<'_>, script: &'static str) -> Result<(), Error> {

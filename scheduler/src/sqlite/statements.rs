@@ -84,6 +84,7 @@ pub(super) async fn newest(
 pub(super) struct NewAttempt<'a> {
     pub(super) job: JobId,
     pub(super) task: TaskId,
+    pub(super) tasks: u32,
     pub(super) attempt: u32,
     pub(super) session: SessionId,
     pub(super) place: &'a Place,
@@ -100,12 +101,13 @@ pub(super) async fn give(
 ) -> Result<Fence, Error> {
     let row = sqlx::query(
         "INSERT INTO attempt
-            (job, step, task, attempt, session, node, slot, leased_at, lease_until, booked, state)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running') RETURNING fence, session",
+            (job, step, task, tasks, attempt, session, node, slot, leased_at, lease_until, booked, state)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running') RETURNING fence, session",
     )
     .bind(new.job.to_string())
     .bind(i64::from(new.task.step))
     .bind(stored("task", new.task.task)?)
+    .bind(i64::from(new.tasks))
     .bind(i64::from(new.attempt))
     .bind(new.session.to_string())
     .bind(new.place.node.to_string())

@@ -144,3 +144,13 @@ CREATE INDEX errand_of ON errand (job, kind);
 
 PRAGMA user_version = 2;
 ";
+
+/// From 2 to 3: sessions of several tasks, and how long tasks take.
+pub(super) const TO_3: &str = "
+ALTER TABLE attempt ADD COLUMN tasks INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE step ADD COLUMN sessions INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE step ADD COLUMN spent INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE step ADD COLUMN spent_tasks INTEGER NOT NULL DEFAULT 0;
+UPDATE step SET sessions = running;
+PRAGMA user_version = 3;
+";

@@ -4,10 +4,9 @@ use safelight_policies::{id::JobId, outline::Outline};
 
 use super::{
     SqliteLedger,
+    booking::Others,
     counts::counts,
-    moves,
-    next::Others,
-    nodes,
+    moves, nodes,
     places::placement_of,
     statements::{Change, begin, failed, outline_of},
 };

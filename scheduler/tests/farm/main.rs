@@ -5,6 +5,7 @@ mod mail;
 mod nodes;
 mod queues;
 mod retries;
+mod sessions;
 mod simulation;
 mod site;
 mod upgrade;

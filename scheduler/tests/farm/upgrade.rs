@@ -101,7 +101,7 @@ async fn a_first_ledger_goes_on_with_all_it_held() {
         .fetch_one(&mut raw)
         .await
         .unwrap();
-    assert_eq!(version.get::<i64, _>(0), 2);
+    assert_eq!(version.get::<i64, _>(0), 3);
 }
 
 #[tokio::test]

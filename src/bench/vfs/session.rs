@@ -164,6 +164,7 @@ impl Job {
             attempt: 1,
             fence: Fence(1),
             task: TaskId { step: 0, task: 0 },
+            tasks: 1,
             client: self.client.public(),
             inputs,
             recipe,
@@ -227,7 +228,7 @@ fn stand(view: &ViewServer, launcher: &Channel, mount: &Path) -> Result<[OwnedFd
         .send_with(&FromLauncher::Mounts, &[device.as_fd()])
         .and_then(|()| launcher.expect::<ToLauncher>()?.exactly::<2>())
         .or_fail(Kind::Environment)
-        .and_then(|(ToLauncher::Run { .. }, output)| {
+        .and_then(|(_, output): (ToLauncher, _)| {
             view.serving()?;
             let device = fs::metadata(mount).or_fail(Kind::Environment)?.dev();
             safelight_worker::caching::let_cache(&[(libc::major(device), libc::minor(device))]);

@@ -116,6 +116,7 @@ pub(super) mod tests {
             amounts: Default::default(),
             attributes: Default::default(),
             timeout: 60,
+            batch: None,
         };
         let outline = Outline {
             job: JobId::from_random([1; 10]),
@@ -127,6 +128,7 @@ pub(super) mod tests {
             expires: 1_000,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         };
         let count = |tasks: &u64| StepCount {
             tasks: *tasks,

@@ -225,6 +225,7 @@ impl Look<'_> {
             client: outline.client.clone(),
             job: outline.job,
             task: self.task,
+            tasks: 1,
             attempt: 0,
             fence: Fence(0),
             session: self.session,

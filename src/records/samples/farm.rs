@@ -189,6 +189,7 @@ fn envelope() -> Envelope {
         amounts: Default::default(),
         attributes: Default::default(),
         timeout: 60,
+        batch: None,
     };
     Envelope {
         version: 1,
@@ -202,6 +203,7 @@ fn envelope() -> Envelope {
             expires: 1_000,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         },
         client_verify: VerifyKey([0; 32]),
         attest: VerifyKey([0; 32]),

@@ -69,6 +69,7 @@ impl Home {
             amounts: BTreeMap::new(),
             attributes: BTreeMap::new(),
             timeout: 60,
+            batch: None,
         };
         let outline = Outline {
             job: job(number),
@@ -80,6 +81,7 @@ impl Home {
             expires: NOW + 9_999,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         };
         let mut terms = Terms::default();
         if let Some(site) = open.first() {

@@ -91,6 +91,7 @@ impl World {
             amounts: Default::default(),
             attributes: Default::default(),
             timeout: 60,
+            batch: None,
         };
         let now = process::now_seconds();
         let outline = Outline {
@@ -103,6 +104,7 @@ impl World {
             expires: now + 9_999,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         };
         let envelope = ObjectId([number; 32]);
         let terms = Terms::default();
@@ -283,6 +285,7 @@ async fn a_job_of_too_many_layers_is_ended_and_blames_no_node() {
             outline: entry.outline,
             envelope: entry.envelope,
             task: safelight_policies::id::TaskId { step: 1, task: 0 },
+            tasks: 1,
             ask: safelight_scheduler::Ask {
                 place: safelight_scheduler::Place {
                     node: name(0),

@@ -33,6 +33,7 @@ pub(super) async fn of(desk: &Desk, given: &Given, now: u64) -> Result<Work, Fai
         client: outline.client.clone(),
         job,
         task: given.task,
+        tasks: given.tasks,
         attempt: given.leased.attempt,
         fence: given.leased.fence,
         session: given.ask.session,
@@ -129,6 +130,7 @@ mod tests {
             amounts: Default::default(),
             attributes: Default::default(),
             timeout: 1,
+            batch: None,
         };
         let outline = Outline {
             job: JobId::from_random([0; 10]),
@@ -140,6 +142,7 @@ mod tests {
             expires: 9,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         };
         let table: [(u32, &[u32]); 5] = [(0, &[]), (1, &[0]), (2, &[]), (3, &[0, 1]), (9, &[])];
         for (step, before) in table {

@@ -89,10 +89,12 @@ fn outline() -> Outline {
             amounts: BTreeMap::new(),
             attributes: BTreeMap::new(),
             timeout: 60,
+            batch: None,
         }],
         expires: NOW + 100,
         central: vec![],
         retries: None,
+        wishes: Default::default(),
     }
 }
 
@@ -134,6 +136,7 @@ pub(in crate::warden) fn right() -> Case {
             client: ClientAlias::new("c-one").unwrap(),
             job: JOB,
             task: TASK,
+            tasks: 1,
             attempt: 1,
             fence: Fence(10),
             session: SessionId::from_random([3; 10]),

@@ -8,7 +8,7 @@ use safelight_policies::{
     id::{
         ClientAlias, Fence, JobId, ObjectId, PolicyDigest, PolicyName, SessionId, TaskId, VerifyKey,
     },
-    outline::{Outline, StepOutline},
+    outline::{Batch, Outline, StepOutline, Wishes},
 };
 use safelight_seal::{
     blob::Purpose,
@@ -312,6 +312,10 @@ fn envelope(
             vec!["linux".to_owned()],
         )]),
         timeout: 3600,
+        batch: Some(Batch {
+            size: 4,
+            target: 60,
+        }),
     };
     let later = StepOutline {
         tasks: 1,
@@ -319,6 +323,7 @@ fn envelope(
         amounts: BTreeMap::new(),
         attributes: BTreeMap::new(),
         timeout: 60,
+        batch: None,
     };
     Envelope {
         version: safelight_bundle::ENVELOPE_VERSION,
@@ -335,6 +340,10 @@ fn envelope(
                 ("/mnt/textures".parse().expect("a path"), false),
             ],
             retries: Some(2),
+            wishes: Wishes {
+                failures: Some(3),
+                ..Wishes::default()
+            },
         },
         client_verify: client.public(),
         attest: key.attest_key().public(),

@@ -3,6 +3,7 @@
 use safelight_policies::{
     id::{Fence, VerifyKey},
     lease::Lease,
+    outline::BATCH_MAX,
 };
 
 use crate::{Document, Error};
@@ -16,6 +17,13 @@ impl Document for Lease {
             return Err(Error::NotValid {
                 kind: Self::CONTEXT,
                 reason: "attempts and fences count from one",
+            });
+        }
+        let last = self.task.task.checked_add(u64::from(self.tasks));
+        if self.tasks == 0 || self.tasks > BATCH_MAX || last.is_none() {
+            return Err(Error::NotValid {
+                kind: Self::CONTEXT,
+                reason: "a session has no task or more than 1,024",
             });
         }
         Ok(())

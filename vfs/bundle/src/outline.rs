@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use safelight_policies::{
     judge::CENTRAL_MAX,
-    outline::{Outline, StepOutline},
+    outline::{BATCH_MAX, Outline, StepOutline},
     path::CentralPath,
 };
 
@@ -56,6 +56,10 @@ fn check_step(index: usize, step: &StepOutline) -> Result<(), &'static str> {
     }
     if step.timeout == 0 || step.timeout > TIMEOUT_MAX {
         return Err("a step has no time or more than 30 days");
+    }
+    let batch = step.batch.as_ref();
+    if batch.is_some_and(|batch| batch.size == 0 || batch.size > BATCH_MAX) {
+        return Err("a session has no task or more than 1,024");
     }
     let before: BTreeSet<u32> = step.depends_on.iter().copied().collect();
     if before.len() != step.depends_on.len() {

@@ -14,7 +14,7 @@ use safelight_policies::{
         SlotIndex, TaskId, VerifyKey,
     },
     lease::{Lease, Wrapper},
-    outline::{Outline, StepOutline},
+    outline::{Batch, Outline, StepOutline},
 };
 
 struct Signer(Ed25519KeyPair);
@@ -51,6 +51,7 @@ fn step() -> StepOutline {
         amounts: BTreeMap::from([("amount.worker.vcpu".into(), 2.0)]),
         attributes: BTreeMap::from([("attr.worker.os.family".into(), vec!["linux".into()])]),
         timeout: 3600,
+        batch: None,
     }
 }
 
@@ -67,6 +68,7 @@ fn envelope(client: &Signer) -> Envelope {
             expires: 5_000,
             central: vec![],
             retries: None,
+            wishes: Default::default(),
         },
         client_verify: client.key(),
         attest: VerifyKey([3; 32]),
@@ -85,6 +87,7 @@ fn lease() -> Lease {
         client: ClientAlias::new("river").unwrap(),
         job: JobId::from_random([1; 10]),
         task: TaskId { step: 0, task: 3 },
+        tasks: 1,
         attempt: 1,
         fence: Fence(7),
         session: SessionId::from_random([2; 10]),
@@ -205,11 +208,15 @@ fn a_signer_that_signs_something_else_is_noticed_at_once() {
     assert!(matches!(result, Err(Error::NotAuthentic { kind: "lease" })));
 }
 
+fn sit(envelope: &mut Envelope, size: u32) {
+    envelope.outline.steps[0].batch = Some(Batch { size, target: 60 });
+}
+
 #[test]
 fn each_fault_of_an_envelope_is_refused_on_both_sides() {
     type Edit = fn(&mut Envelope);
     let client = Signer::new(1);
-    let table: [(&str, Edit); 22] = [
+    let table: [(&str, Edit); 24] = [
         ("its version is unknown", |e| e.version = 0),
         ("it names another client than the one who signed it", |e| {
             e.client_verify = VerifyKey([0; 32]);
@@ -232,6 +239,8 @@ fn each_fault_of_an_envelope_is_refused_on_both_sides() {
         (TASKS, |e| e.outline.steps[0].tasks = u64::MAX),
         (TIME, |e| e.outline.steps[0].timeout = 0),
         (TIME, |e| e.outline.steps[0].timeout = u64::MAX),
+        (BATCH, |e| sit(e, 0)),
+        (BATCH, |e| sit(e, 1_025)),
         (BEFORE, |e| e.outline.steps[0].depends_on = vec![0]),
         (BEFORE, |e| e.outline.steps[0].depends_on = vec![u32::MAX]),
         (AMOUNT, |e| {
@@ -270,16 +279,18 @@ const STANZA: &str = "its stanza is empty or longer than 1,024 bytes";
 const STEPS: &str = "it has no step or more than 1,000";
 const TASKS: &str = "a step has no task or more than 100,000,000";
 const TIME: &str = "a step has no time or more than 30 days";
+const BATCH: &str = "a session has no task or more than 1,024";
 const BEFORE: &str = "a step depends on one that does not come before it";
 const AMOUNT: &str = "an amount is negative or no number";
 
 #[test]
 fn leases_and_prekeys_are_checked_too() {
     let signer = Signer::new(1);
-    for (attempt, fence) in [(0, 1), (1, 0)] {
+    for (attempt, fence, tasks) in [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1025)] {
         let lease = Lease {
             attempt,
             fence: Fence(fence),
+            tasks,
             ..lease()
         };
         assert!(matches!(

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,10 @@ use safelight_seal::{
     working::WorkingKey,
 };
 
-use super::{Error, SealedLog};
+use super::{
+    Error, SealedLog, Tasks,
+    turns::{Given, Shared, Turns},
+};
 use crate::{
     area::Area,
     commit,
@@ -34,7 +37,7 @@ use crate::{
     log::Log,
     lower::Segments,
     protocol::{Order, Sealed},
-    session::{Task, ToLauncher},
+    session::ToLauncher,
     upper::Upper,
     view::{Clock, Setup, View},
 };
@@ -118,16 +121,16 @@ impl Serving {
         Ok(())
     }
 
-    /// Gives the launcher the command. It is on the log before the launcher has it.
+    /// Gives the launcher the command, or goes on giving it one after the other. Each is on the log before the launcher has it.
     pub(super) fn hand_over(
         &mut self,
-        launcher: &Channel,
+        launcher: Channel,
         order: &Order,
-        task: &Task,
+        tasks: Tasks,
         shown: [OwnedFd; 2],
-    ) -> Result<(), Error> {
+    ) -> Result<Shared, Error> {
         let interactive = !order.instead.is_empty();
-        let ends = match interactive {
+        let [stdout, stderr] = match interactive {
             true => shown,
             false => self.carried(shown)?,
         };
@@ -136,26 +139,52 @@ impl Serving {
             .iter()
             .map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes()))
             .collect();
-        for (name, value) in &task.env {
-            env.retain(|(known, _)| known != name);
-            env.push((name.clone(), value.clone()));
+        let mut given = Given::default();
+        let (message, turns) = match tasks {
+            Tasks::One(task) => {
+                let command = match interactive {
+                    true => order.instead.clone(),
+                    false => task.command,
+                };
+                self.note(&command)?;
+                for (name, value) in &task.env {
+                    env.retain(|(known, _)| known != name);
+                    env.push((name.clone(), value.clone()));
+                }
+                given = Given {
+                    expect: task.expect,
+                    all: true,
+                };
+                let run = ToLauncher::Run {
+                    interactive,
+                    command,
+                    directory: task.directory,
+                    env,
+                    files: task.files,
+                };
+                (run, None)
+            }
+            Tasks::InTurn(mut turns) => {
+                let around = std::mem::take(&mut turns.around);
+                for environment in &around {
+                    for action in environment.enter.iter().chain(&environment.exit) {
+                        self.note(&action.command)?;
+                    }
+                }
+                let sit = ToLauncher::Sit {
+                    directory: turns.directory.clone(),
+                    env,
+                    around,
+                };
+                (sit, Some(turns))
+            }
+        };
+        launcher.send_with(&message, &[stdout.as_fd(), stderr.as_fd()])?;
+        let given = Arc::new(Mutex::new(given));
+        if let Some(turns) = turns {
+            self.answer(turns, launcher, given.clone())?;
         }
-        let command = match interactive {
-            true => &order.instead,
-            false => &task.command,
-        };
-        self.log
-            .record(self.exec(command))
-            .map_err(|_| Error::DoesNotFit)?;
-        let run = ToLauncher::Run {
-            interactive,
-            command: command.clone(),
-            directory: task.directory.clone(),
-            env,
-            files: task.files.clone(),
-        };
-        launcher.send_with(&run, &[ends[0].as_fd(), ends[1].as_fd()])?;
-        Ok(())
+        Ok(given)
     }
 
     /// The ends of pipes that lead, through the task's log, to where output is shown.
@@ -173,19 +202,27 @@ impl Serving {
         Ok([carry(out)?, carry(err)?])
     }
 
-    fn exec(&self, command: &[Vec<u8>]) -> Access {
-        let program = command.first().cloned().unwrap_or_default();
-        let arguments = command.get(1..).unwrap_or_default().join(&0);
-        Access {
-            at: (self.clock)(),
-            pid: 0,
-            comm: String::new(),
-            op: Op::Exec,
-            path: program,
-            to: Some(arguments),
-            verdict: Verdict::Allowed,
-            bytes: 0,
-        }
+    /// Goes on giving the session tasks, on a thread of its own that ends with it.
+    fn answer(&self, turns: Turns, launcher: Channel, given: Shared) -> Result<(), Error> {
+        let (log, clock) = (self.log.clone(), self.clock);
+        let answer = move || {
+            if let Err(error) = turns.answer(&launcher, &log, clock, &given) {
+                // The session hears nothing more, and fails for it.
+                tracing::warn!(%error, "the session gets no further task");
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("turns".to_owned())
+            .spawn(answer);
+        thread.map(drop).map_err(|source| Error::System {
+            what: "start a thread",
+            source,
+        })
+    }
+
+    fn note(&self, command: &[Vec<u8>]) -> Result<(), Error> {
+        let noted = self.log.record(exec(command, self.clock));
+        noted.map_err(|_| Error::DoesNotFit)
     }
 
     /// Waits until the kernel has let go of every mount, so that no write is under way. Answers a worse cause if a write failed.
@@ -207,9 +244,14 @@ impl Serving {
     }
 
     /// Looks for every expected output; a missing one is on the log, and is the cause of the failure.
-    pub(super) fn expected(&self, task: &Task, log: &SealedLog) -> Result<Option<Cause>, Error> {
-        let mut missing = false;
-        for path in &task.expect {
+    pub(super) fn expected(
+        &self,
+        given: &Mutex<Given>,
+        log: &SealedLog,
+    ) -> Result<Option<Cause>, Error> {
+        let given = given.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing = !given.all;
+        for path in &given.expect {
             if self.views.iter().any(|view| has_output(view, path)) {
                 continue;
             }
@@ -282,6 +324,20 @@ fn entries<'a>(layers: &'a [Manifest], at: &CentralPath) -> Result<Vec<&'a [Entr
     }
     let trees = layers.iter().filter_map(tree);
     Ok(trees.map(|tree| tree.entries.as_slice()).collect())
+}
+
+/// That this is run, as the log says it.
+pub(super) fn exec(command: &[Vec<u8>], clock: Clock) -> Access {
+    Access {
+        at: clock(),
+        pid: 0,
+        comm: String::new(),
+        op: Op::Exec,
+        path: command.first().cloned().unwrap_or_default(),
+        to: Some(command.get(1..).unwrap_or_default().join(&0)),
+        verdict: Verdict::Allowed,
+        bytes: 0,
+    }
 }
 
 fn has_output(view: &View, path: &[u8]) -> bool {

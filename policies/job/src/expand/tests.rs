@@ -2,7 +2,7 @@ use safelight_policies::path::CentralPath;
 
 use super::*;
 use crate::{
-    job_recipe::{FileRecipe, JobParameter, Spelling, VALUE_MAX},
+    job_recipe::{ActionRecipe, FileRecipe, JobParameter, Spelling, VALUE_MAX},
     space::{Parameter, Space, Values},
 };
 
@@ -13,10 +13,14 @@ fn recipe() -> JobRecipe {
             parameters: vec![Parameter {
                 name: "Frame".to_owned(),
                 values: Values::Integers(vec![7, -3, 12345]),
+                chunk: None,
             }],
             ..Space::default()
         },
-        command: vec!["povray".to_owned(), "{{Param.Scene}}".to_owned()],
+        run: ActionRecipe {
+            words: vec!["povray".to_owned(), "{{Param.Scene}}".to_owned()],
+            ..ActionRecipe::default()
+        },
         files: vec![FileRecipe {
             name: "Run".to_owned(),
             filename: "run.sh".to_owned(),
@@ -24,6 +28,8 @@ fn recipe() -> JobRecipe {
             runnable: true,
         }],
         expect: vec!["/mnt/central/out/####.png".to_owned()],
+        environments: vec![],
+        in_turn: false,
     };
     JobRecipe {
         title: "title".to_owned(),
@@ -32,6 +38,7 @@ fn recipe() -> JobRecipe {
             raw: "Z:\\a.pov".to_owned(),
             mapped: Some("/mnt/central/a.pov".to_owned()),
         }],
+        environments: vec![],
         steps: vec![step],
         writable: vec![CentralPath::new("/mnt/central").unwrap()],
         rules: vec![(
@@ -46,7 +53,7 @@ fn changed(change: impl FnOnce(&mut JobRecipe)) -> Result<TaskCommand, Error> {
     let mut recipe = recipe();
     change(&mut recipe);
     recipe.encode()?;
-    recipe.task(0, 0)
+    recipe.task(0, 0, 1)
 }
 
 #[test]
@@ -65,7 +72,7 @@ fn names_in_braces_have_values() {
         ("{ not } a {name}", "{ not } a {name}"),
         ("", ""),
     ] {
-        let task = changed(|it| it.steps[0].command.push(text.to_owned())).unwrap();
+        let task = changed(|it| it.steps[0].run.words.push(text.to_owned())).unwrap();
         assert_eq!(task.command[2], value.as_bytes(), "{text:?}");
     }
 }
@@ -87,7 +94,7 @@ fn anything_but_a_name_that_has_a_value_is_refused() {
         "{{Param..Scene}}",
         "{{Param.Scene}} {{ {{Param.Scene}} }}",
     ] {
-        let outcome = changed(|it| it.steps[0].command.push(text.to_owned()));
+        let outcome = changed(|it| it.steps[0].run.words.push(text.to_owned()));
         assert_eq!(outcome, Err(Error::Reference), "{text:?}");
     }
 }
@@ -103,7 +110,12 @@ fn a_run_of_hashes_is_the_frame() {
     let all = |pattern: &str| {
         let mut recipe = recipe();
         recipe.steps[0].expect = vec![format!("/mnt/central/{pattern}")];
-        [0, 1, 2].map(|task| recipe.task(0, task).map(|it| it.expect[0].clone()).unwrap())
+        [0, 1, 2].map(|task| {
+            recipe
+                .task(0, task, 1)
+                .map(|it| it.expect[0].clone())
+                .unwrap()
+        })
     };
     let paths = |names: [&str; 3]| names.map(|name| format!("/mnt/central/{name}").into_bytes());
     assert_eq!(
@@ -122,7 +134,7 @@ fn a_run_of_hashes_is_the_frame() {
 fn an_embedded_file_is_run_by_its_interpreter() {
     let run = |data: &str, runnable| {
         changed(|it| {
-            it.steps[0].command = vec!["{{Task.File.Run}}".to_owned(), "x".to_owned()];
+            it.steps[0].run.words = vec!["{{Task.File.Run}}".to_owned(), "x".to_owned()];
             it.steps[0].files[0].data = data.to_owned();
             it.steps[0].files[0].runnable = runnable;
         })
@@ -159,15 +171,15 @@ fn an_embedded_file_is_run_by_its_interpreter() {
 fn each_refusal_of_a_hostile_recipe() {
     type Change = fn(&mut JobRecipe);
     let rows: [(Change, Error); 21] = [
-        (|it| it.steps[0].command.clear(), Error::NoCommand),
-        (|it| it.steps[0].command[0].clear(), Error::NoCommand),
-        (|it| it.steps[0].command.push("\0".to_owned()), Error::Nul),
+        (|it| it.steps[0].run.words.clear(), Error::NoCommand),
+        (|it| it.steps[0].run.words[0].clear(), Error::NoCommand),
+        (|it| it.steps[0].run.words.push("\0".to_owned()), Error::Nul),
         (
             |it| it.parameters[0].mapped = Some("\0".to_owned()),
             Error::Nul,
         ),
         (
-            |it| it.steps[0].command.push("x".repeat(TASK_MAX)),
+            |it| it.steps[0].run.words.push("x".repeat(TASK_MAX)),
             Error::LongTask,
         ),
         (
@@ -181,7 +193,7 @@ fn each_refusal_of_a_hostile_recipe() {
         (
             |it| {
                 it.parameters[0].mapped = Some("x".repeat(VALUE_MAX));
-                it.steps[0].command = vec!["{{Param.Scene}}".repeat(900)];
+                it.steps[0].run.words = vec!["{{Param.Scene}}".repeat(900)];
             },
             Error::LongTask,
         ),
@@ -249,7 +261,7 @@ fn each_refusal_of_a_hostile_recipe() {
 
 #[test]
 fn debug_prints_counts_only() {
-    let task = recipe().task(0, 0).unwrap();
+    let task = recipe().task(0, 0, 1).unwrap();
     let text = format!("{task:?} {:?} {:?}", task.files[0], recipe());
     assert_eq!(
         text,

@@ -61,12 +61,12 @@ fn has_names_only(text: &str) -> bool {
 }
 
 /// Replaces each run of `#` by the frame's number, with zeros before it to the run's width.
-pub(super) fn numbered(pattern: &str, frame: Option<&str>) -> Result<String, Error> {
+pub(super) fn numbered(pattern: &str, frame: Option<i64>) -> Result<String, Error> {
     let mut text = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some(at) = rest.find('#') {
         let run = rest[at..].bytes().take_while(|it| *it == b'#').count();
-        let frame: i64 = frame.and_then(|it| it.parse().ok()).ok_or(Error::NoFrame)?;
+        let frame = frame.ok_or(Error::NoFrame)?;
         let width = run.min(WIDTH_MAX);
         text.push_str(&rest[..at]);
         text.push_str(&format!("{frame:0width$}"));
