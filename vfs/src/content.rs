@@ -96,6 +96,11 @@ impl Content {
         self.shared().len
     }
 
+    /// True if it is a sealed file of which nothing was changed.
+    pub(crate) fn is_as_sealed(&self) -> bool {
+        self.shared().is_as_sealed()
+    }
+
     /// Bytes that are stored for it, as `stat` counts them.
     pub(crate) fn stored(&self) -> u64 {
         self.shared().stored
