@@ -77,7 +77,7 @@ pub(crate) struct Submitted {
 
 /// Hands a job in.
 pub(crate) fn submit(state: &State, handed: &Handed) -> Result<Submitted, Failure> {
-    let bundle = Bundle::read(&handed.directory)?;
+    let bundle = Bundle::read(&handed.directory, &state.environments())?;
     let plan = JobPlan::read(&bundle.source(&handed.values)).or_fail(Kind::User)?;
     let spec = chosen_policy(handed, plan.settings());
     let (catalogue, name) = policy_source::load(&spec)?;
