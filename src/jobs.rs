@@ -64,7 +64,10 @@ impl Homeward {
     pub(crate) fn decode(plain: &[u8]) -> Result<Self, Failure> {
         let unknown = || Failure::new(Kind::Config, "where the results go is of another version");
         let body = plain.strip_prefix(&HOME_MAGIC).ok_or_else(unknown)?;
-        postcard::from_bytes(body).or_fail(Kind::Internal)
+        match postcard::take_from_bytes(body).or_fail(Kind::Internal)? {
+            (home, []) => Ok(home),
+            _ => Err(unknown()),
+        }
     }
 }
 
@@ -402,52 +405,4 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::results::tests::left;
-
-    #[test]
-    fn what_a_session_left_is_said_once_and_one_result_of_a_task_counts() {
-        let directory = tempfile::tempdir().unwrap();
-        let state = State::open(Some(directory.path())).unwrap();
-        let job = JobId::from_random([1; 10]);
-        let first = left((0, 1), 1, 3, Cause::Exited { code: 0 });
-        assert!(keep_left(&state, job, &first).unwrap());
-        let later = Left {
-            at: first.at + 1,
-            ..first.clone()
-        };
-        assert!(keep_left(&state, job, &later).unwrap(), "said again");
-        let others = [
-            Left {
-                manifest: Some(ObjectId([9; 32])),
-                ..first.clone()
-            },
-            Left {
-                cause: Cause::NoKey,
-                ..first.clone()
-            },
-            Left {
-                task: TaskId { step: 0, task: 2 },
-                ..first.clone()
-            },
-        ];
-        for other in others {
-            assert!(!keep_left(&state, job, &other).unwrap(), "{other:?}");
-        }
-        assert_eq!(left_of(&state, job, &first), first);
-        let second = left((0, 1), 2, 4, Cause::Exited { code: 0 });
-        assert!(keep_left(&state, job, &second).unwrap());
-        for _again in 0..2 {
-            assert!(counts(&state, job, &first).unwrap());
-            assert!(!counts(&state, job, &second).unwrap());
-        }
-        let other_task = left((0, 2), 1, 5, Cause::Exited { code: 0 });
-        assert!(counts(&state, job, &other_task).unwrap());
-        assert_eq!(all_left(&state, job).unwrap(), [first, second]);
-    }
-
-    fn left_of(state: &State, job: JobId, of: &Left) -> Left {
-        super::left(state, job, of.session).unwrap().unwrap()
-    }
-}
+mod tests;

@@ -26,7 +26,7 @@ use safelight_seal::random::{Random, SystemRandom};
 
 pub(crate) use self::{
     check::{Checked, check, disagreements},
-    mirror::take,
+    mirror::{is_next, take},
     proof::{Proof, prove},
 };
 use crate::{

@@ -95,6 +95,15 @@ pub(crate) struct Peer {
     pub(crate) r#in: PathBuf,
 }
 
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::from_error(Kind::Environment, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn directory(state: &State) -> PathBuf {
     state.root().join("peers")
 }
@@ -163,15 +172,16 @@ impl Peer {
         }
     }
 
-    /// The peer has prekeys in advance.
+    /// The peer has prekeys in advance. If it was restored, its copy of our register is older than what we sent: it is sent anew.
     pub(super) fn now_supplied(&self, state: &State) -> Result<(), Failure> {
+        remove(&self.registered(state))?;
         jobs::write_private(&self.supplied(state), b"")?;
-        match std::fs::remove_file(self.resupply_path(state)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::from_error(Kind::Environment, &error))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.resupply_path(state))
+    }
+
+    /// How many entries of its client's register the peer was sent, in digits.
+    pub(super) fn registered(&self, state: &State) -> PathBuf {
+        self.supplied(state).with_extension("registered")
     }
 
     fn resupply_path(&self, state: &State) -> PathBuf {

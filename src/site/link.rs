@@ -89,6 +89,10 @@ struct Kept<'a, 'b> {
 }
 
 impl Keeper for Kept<'_, '_> {
+    fn is_due(&mut self, delivery: &Delivery) -> Result<bool, Boxed> {
+        self.arrivals.is_due(delivery).map_err(boxed)
+    }
+
     fn keep(&mut self, row: &Row, delivery: Option<&Delivery>) -> Result<(), Boxed> {
         self.arrivals.keep(row, delivery).map_err(boxed)
     }

@@ -80,7 +80,7 @@ impl Site {
         let Some(client) = peer.card.client.clone() else {
             return Ok(());
         };
-        let path = peer.supplied(&self.state).with_extension("registered");
+        let path = peer.registered(&self.state);
         let sent = match path.exists() {
             true => String::from_utf8_lossy(&jobs::read(&path)?)
                 .parse()

@@ -191,6 +191,7 @@ fn for_what(why: &Why) -> String {
         Why::Unsettled(refusal) => format!("it is still arriving, or was changed: {refusal}"),
         Why::Medium(error) => said(error),
         Why::NoArea => "its sender has no area here".to_owned(),
+        Why::Another => "a letter before it has not come".to_owned(),
     }
 }
 

@@ -1,34 +1,32 @@
 //! Packing: a directory of the client's becomes sealed segments and the entries of a manifest.
 //!
 //! Each segment is hashed, encrypted and named from one buffer, so what was sealed is what was read, whatever the file does meanwhile.
-//! Symbolic links are kept as they are and never followed. What is neither file, directory nor link cannot travel and is named.
+//! Symbolic links are kept as they are and never followed; several names of one file are kept as such, and so are `user.` attributes. What is
+//! neither file, directory nor link cannot travel and is named.
 
+mod attributes;
 mod find;
 mod known;
+mod linked;
+mod parts;
 mod select;
 
 use std::{
-    fs::File,
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use safelight_seal::{
-    manifest::{Entry, EntryKind, SegmentRef},
-    segment::{DedupKey, SEGMENT_MAX, seal_segment_into},
-};
+use safelight_seal::{manifest::Entry, segment::DedupKey};
 
 use crate::{
-    area::{self, Area, Batch},
-    spread::{Room, spread},
+    area::{self, Area},
+    spread::spread,
 };
 use find::Packing;
 use known::Clocks;
+use linked::Linked;
+use parts::{put_together, seal_part};
 use select::Part;
 
 pub use known::{Facts, Known};
@@ -54,6 +52,12 @@ pub enum Error {
     /// A path is longer than a manifest takes.
     #[error("{} is longer than 4,096 bytes below the central path", path.display())]
     TooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// More, or longer, attributes than a manifest takes.
+    #[error("{} has more than 64 extended attributes, or one of more than 64 KiB", path.display())]
+    TooManyAttributes {
         /// The path.
         path: PathBuf,
     },
@@ -142,6 +146,7 @@ fn whole(
 ) -> Result<Packed, Error> {
     let (bytes, mut entries, mut done) = (AtomicU64::new(0), Vec::new(), Progress::default());
     let mut facts = Vec::new();
+    let mut linked = Linked::default();
     let batch = area.batch();
     let sealed = spread(
         |hand| {
@@ -155,12 +160,14 @@ fn whole(
                 known,
                 facts: Vec::new(),
                 clocks: Clocks::default(),
+                linked: Linked::default(),
                 hand,
                 stopped: false,
             };
             packing.check_root()?;
             find(&mut packing)?;
-            (done, entries, facts) = (packing.done, packing.entries, packing.facts);
+            (done, entries) = (packing.done, packing.entries);
+            (linked, facts) = (packing.linked, packing.facts);
             Ok::<_, Error>(())
         },
         |room, part| {
@@ -171,88 +178,11 @@ fn whole(
     )?;
     batch.settle()?;
     put_together(&mut entries, sealed);
+    linked.settle(&mut entries);
     done.bytes = bytes.into_inner();
     progress(done);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(Packed { entries, facts })
-}
-
-/// One segment of a file.
-struct FilePart {
-    /// Which entry it is of, and which of its segments.
-    place: (usize, usize),
-    /// How many bytes it has, as the file says.
-    len: usize,
-    file: Arc<File>,
-    path: Arc<Path>,
-}
-
-/// Reads and seals one segment. It has no bytes if the file ends before it.
-fn seal_part(
-    batch: &Batch<'_>,
-    key: &DedupKey,
-    part: &FilePart,
-    room: &mut Room,
-) -> Result<SegmentRef, Error> {
-    let failed = |source| Error::Read {
-        path: part.path.to_path_buf(),
-        source,
-    };
-    let start = part.place.1 as u64 * SEGMENT_MAX as u64;
-    let mut most = part.len;
-    if most == 0 {
-        // Some files say that they are empty, and are not.
-        let more = read_at(&part.file, start, &mut [0]).map_err(failed)? > 0;
-        most = if more { SEGMENT_MAX } else { 0 };
-    }
-    room.make(most);
-    let Room { plain, sealed } = room;
-    let len = read_at(&part.file, start, &mut plain[..most]).map_err(failed)?;
-    let plaintext = &plain[..len];
-    if plaintext.iter().all(|byte| *byte == 0) {
-        return Ok(SegmentRef::zero(len as u32));
-    }
-    let key = key.segment_key(plaintext);
-    let (id, key) = seal_segment_into(key, plaintext, sealed).map_err(|source| Error::Seal {
-        path: part.path.to_path_buf(),
-        source,
-    })?;
-    batch.put(id, sealed)?;
-    Ok(SegmentRef {
-        object: Some(id),
-        len: len as u32,
-        key,
-    })
-}
-
-/// Fills `out` from `start` on; answers how much there was before the end of the file.
-fn read_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<usize> {
-    let mut len = 0;
-    while len < out.len() {
-        match file.read_at(&mut out[len..], start + len as u64) {
-            Ok(0) => break,
-            Ok(count) => len += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(len)
-}
-
-/// Gives each file its segments. A file that became shorter meanwhile ends with its first short one, as whoever reads it from its beginning
-/// would have it.
-fn put_together(entries: &mut [Entry], mut sealed: Vec<((usize, usize), SegmentRef)>) {
-    sealed.sort_unstable_by_key(|(place, _)| *place);
-    for ((entry, _), part) in sealed {
-        let EntryKind::File { len, segments } = &mut entries[entry].kind else {
-            continue;
-        };
-        let complete = *len == segments.len() as u64 * SEGMENT_MAX as u64;
-        if complete && part.len > 0 {
-            *len += u64::from(part.len);
-            segments.push(part);
-        }
-    }
 }
 
 #[cfg(test)]

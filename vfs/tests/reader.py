@@ -4,6 +4,8 @@
     reader.py check   BUNDLE SIGNER            signatures, hashes and completeness, without a key
     reader.py list    BUNDLE SIGNER KEYFILE    everything that the key file opens
     reader.py extract BUNDLE SIGNER KEYFILE TO and writes it below TO
+    reader.py letters FOLDER                   a hot folder: every letter and what it brings, without a key
+    reader.py lease   FILE SIGNER              a lease
     reader.py example FORMAT.MD                recomputes the worked example of the format's own page
 
 SIGNER is the client's signing key, 64 hexadecimal digits, or `-` to believe the one that the bundle names. It needs `cryptography` and
@@ -344,26 +346,32 @@ def read_envelope(data, signer):
     job, outline_expires = read_outline(r)
     require(r.take(32) == signer, "an envelope names another client")
     attest, inputs, recipe = r.take(32), r.take(32), r.take(32)
-    r.take(16), r.take(32)
+    site = r.take(48)[16:]
     stanza, issued, expires = r.bytes(), r.number(), r.number()
     r.end()
     require(1 <= len(stanza) <= 1024 and inputs != recipe, "an envelope is wrong")
     require(issued < expires <= issued + 90 * 86400 and outline_expires <= expires, "an envelope's times are wrong")
-    return job, attest, inputs, recipe
+    return job, attest, inputs, recipe, site, issued, expires
+
+
+CAUSES = ["exited", "killed", "timed out", "out of memory", "canceled", "view lost", "audit lost", "poisoned", "not authentic", "no output",
+          "node lost", "not started", "no key", "flooded"]
 
 
 def read_cause(r):
     choice = r.number(32)
-    require(choice < 14, "a cause is unknown")
+    require(choice < len(CAUSES), "a cause is unknown")
+    more = []
     if choice == 0:
-        r.u8()
+        more = [r.u8()]
     elif choice == 1:
-        r.signed(32)
+        more = [r.signed(32)]
     elif choice == 2:
-        r.number()
+        more = [r.number()]
     elif choice == 11:
-        r.text(), r.signed(32)
-    return choice
+        more = [r.text(), r.signed(32)]
+        require(len(more[0]) <= 100 and more[0].isprintable(), "a step is wrong")
+    return " ".join(str(part) for part in [CAUSES[choice], *more])
 
 
 def read_result(r):
@@ -371,39 +379,16 @@ def read_result(r):
     session, attempt, fence = r.take(10), r.number(32), r.number()
     manifest, log = r.maybe(lambda: r.take(32)), r.maybe(lambda: r.take(32))
     audit = r.list(lambda: r.take(32))
-    read_cause(r)
+    cause = read_cause(r)
     require(attempt and fence and len(audit) <= 64, "a result is wrong")
-    return task, attempt, fence, session, manifest, log, audit
+    return task, attempt, fence, session, manifest, log, audit, cause
 
 
-class Bundle:
-    """A packed bundle whose every blob was checked."""
+class Store:
+    """Files below a directory, objects among them by their names."""
 
-    def __init__(self, path, signer):
-        self.path = path
-        data = self.file("bundle")
-        require(len(data) >= 106, "not a bundle")
-        self.signer = signer or data[10:42]
-        r = signed(b"bundle", data, self.signer, 64 << 20)
-        self.job, envelope = r.take(10), r.take(32)
-        self.results = r.list(lambda: read_result(r))
-        listed, total = r.take(32), r.number()
-        r.number()
-        r.end()
-        require(envelope != listed, "envelope and list are one object")
-        places = [(it[0], it[1], it[2]) for it in self.results]
-        require(places == sorted(set(places)), "results are in disorder")
-        require(len({it[3] for it in self.results}) == len(self.results), "a session is there twice")
-        self.lengths = self.read_list(listed)
-        require(sum(self.lengths.values()) == total, "the list's lengths do not add up")
-        job, self.attest, self.inputs, self.recipe = read_envelope(self.blob(envelope), self.signer)
-        require(job == self.job, "the envelope is another job's")
-        named = [envelope, self.inputs, self.recipe]
-        for it in self.results:
-            named += [name for name in (it[4], it[5], *it[6]) if name]
-        require(all(name in self.lengths for name in named), "something that is named is not in the list")
-        for name in self.lengths:
-            self.blob(name)
+    def __init__(self, path):
+        self.path, self.lengths = path, {}
 
     def file(self, name):
         try:
@@ -420,7 +405,6 @@ class Bundle:
         return data
 
     def read_list(self, name):
-        self.lengths = {}
         data = self.blob(name)
         require(data[:10] == b"SLBLOBS\0\1\0", "not a list of version 1")
         r = Reader(data[10:])
@@ -431,12 +415,42 @@ class Bundle:
         require(all(1 <= length <= 268439552 for _, length in pairs), "a list has a blob that no blob can be")
         return dict(pairs)
 
+
+class Bundle(Store):
+    """A packed bundle whose every blob was checked."""
+
+    def __init__(self, path, signer):
+        super().__init__(path)
+        data = self.file("bundle")
+        require(len(data) >= 106, "not a bundle")
+        self.signer = signer or data[10:42]
+        r = signed(b"bundle", data, self.signer, 64 << 20)
+        self.job, envelope = r.take(10), r.take(32)
+        self.results = r.list(lambda: read_result(r))
+        listed, total = r.take(32), r.number()
+        r.number()
+        r.end()
+        require(envelope != listed, "envelope and list are one object")
+        places = [(it[0], it[1], it[2]) for it in self.results]
+        require(places == sorted(set(places)), "results are in disorder")
+        require(len({it[3] for it in self.results}) == len(self.results), "a session is there twice")
+        self.lengths = self.read_list(listed)
+        require(sum(self.lengths.values()) == total, "the list's lengths do not add up")
+        job, self.attest, self.inputs, self.recipe, *_ = read_envelope(self.blob(envelope), self.signer)
+        require(job == self.job, "the envelope is another job's")
+        named = [envelope, self.inputs, self.recipe]
+        for it in self.results:
+            named += [name for name in (it[4], it[5], *it[6]) if name]
+        require(all(name in self.lengths for name in named), "something that is named is not in the list")
+        for name in self.lengths:
+            self.blob(name)
+
     def open(self, key_file):
         """[(title, trees)], [(title, bytes)]"""
         key = open_job(self.file("keys"), read_key_file(key_file), self.job, self.attest)
         views = [("inputs", read_manifest(key, self.blob(self.inputs), self.job, None, self.signer))]
         texts = []
-        for task, attempt, fence, session, manifest, log, _ in self.results:
+        for task, attempt, fence, session, manifest, log, *_ in self.results:
             place = session + struct.pack(">I", attempt) + struct.pack(">Q", fence)
             title = f"{task[0]}.{task[1]} attempt {attempt}"
             if manifest:
@@ -455,6 +469,131 @@ class Bundle:
                 yield from segment_open(key, self.blob(name), size)
             else:
                 yield bytes(size)
+
+
+# --- Letters of a hot folder ------------------------------------------------------------------------------------------------------------
+
+class Folder(Store):
+    """A hot folder. Its letters are signed by whom their names say, which is not to say that anybody trusts them."""
+
+    def letters(self):
+        ready = os.path.join(self.path, "ready")
+        require(os.path.isfile(os.path.join(self.path, "safelight-hotfolder")), "not a hot folder")
+        for to in sorted(os.listdir(ready)):
+            for name in sorted(os.listdir(os.path.join(ready, to))):
+                yield self.letter(to, name)
+
+    def letter(self, to, name):
+        stem, _, kind = name.rpartition(".")
+        parts = stem.split("-")
+        require(kind in KINDS and [len(part) for part in parts] == [64, 16, 20], "a letter's name is wrong")
+        signer, data = bytes.fromhex(parts[0]), self.file(f"ready/{to}/{name}")
+        context, most, read = KINDS[kind]
+        r = signed(context, data, signer, most)
+        stamp = recipient, epoch, number, issued, expires = r.take(32), r.take(8), r.number(), r.number(), r.number()
+        named = f"{signer.hex()}-{epoch.hex()}-{number:020}.{kind}", recipient.hex()
+        require(named == (name, to), "a letter is not the one that its name says")
+        require(number and issued < expires <= issued + 90 * 86400, "a stamp is wrong")
+        require(int.from_bytes(epoch[:5], "big") <= issued + 300, "a letter is older than its epoch")
+        said = read(self, r, signer, stamp)
+        r.end()
+        return f"{kind} from={signer.hex()} to={to} epoch={epoch.hex()} number={number} issued={issued} expires={expires} {said}"
+
+    def load(self, r, named):
+        """What a letter brings: all of it must be there, and what it names among it."""
+        listed, total = r.take(32), r.number()
+        lengths = self.read_list(listed)
+        require(sum(lengths.values()) == total, "the list's lengths do not add up")
+        require(all(name in lengths for name in named), "something that is named is not in the list")
+        self.lengths = lengths
+        for name in lengths:
+            self.blob(name)
+        self.lengths = {}
+        return f"list={listed.hex()} bytes={total}", listed
+
+
+def announcement(folder, r, signer, stamp):
+    job, envelope = r.take(10), r.take(32)
+    about, _, inputs, recipe, site, _, expires = read_envelope(folder.blob(envelope), signer)
+    require((about, site) == (job, stamp[0]) and expires >= stamp[4], "an envelope is not its announcement's")
+    load, listed = folder.load(r, [envelope, inputs, recipe])
+    require(listed != envelope, "envelope and list are one object")
+    return f"job={job.hex()} envelope={envelope.hex()} {load}"
+
+
+def result_notice(folder, r, signer, stamp):
+    job = r.take(10)
+    task, attempt, fence, session, manifest, log, audit, cause = read_result(r)
+    require(manifest or cause != "exited 0", "a success brings nothing")
+    load, _ = folder.load(r, [name for name in (manifest, log, *audit) if name])
+    some = lambda name: name.hex() if name else "-"
+    audit = ",".join(name.hex() for name in audit)
+    return (f"job={job.hex()} task={task[0]}.{task[1]} session={session.hex()} attempt={attempt} fence={fence} manifest={some(manifest)} "
+            f"log={some(log)} audit={audit} cause={cause} {load}")
+
+
+def read_prekey(data, signer):
+    r = signed(b"prekey", data, signer, 256)
+    name, key, site, issued = r.take(16), r.take(32), r.take(32), r.number()
+    r.end()
+    require(site == signer, "a prekey is another site's")
+    return name, f"{name.hex()}:{key.hex()}:{issued}"
+
+
+def prekey_batch(folder, r, signer, stamp):
+    prekeys = [read_prekey(data, signer) for data in r.list(r.bytes)]
+    require(1 <= len(prekeys) <= 256 and len({name for name, _ in prekeys}) == len(prekeys), "a batch of prekeys is wrong")
+    return ",".join(said for _, said in prekeys)
+
+
+def job_ended(folder, r, signer, stamp):
+    job, outcome = r.take(10), r.number(32)
+    require(outcome < 3, "an outcome is unknown")
+    return f"job={job.hex()} {['succeeded', 'failed', 'canceled'][outcome]} results={r.number()}"
+
+
+def receipt(folder, r, signer, stamp):
+    of, verdict = r.take(32), r.number(32)
+    require(verdict < 2, "a verdict is unknown")
+    code = r.number(32) if verdict else 0
+    require(code < 22, "a code is unknown")
+    return f"of={of.hex()} " + (f"refused {code}" if verdict else "accepted")
+
+
+def heartbeat(folder, r, signer, stamp):
+    last = r.maybe(lambda: f"{r.take(8).hex()}-{r.number()}")
+    return f"last={last or '-'}"
+
+
+def register_notice(folder, r, signer, stamp):
+    first, entries, checkpoint, key = r.number(), r.list(r.bytes), r.text(), r.take(32)
+    require(1 <= len(entries) <= 200 and all(len(entry) <= 512 for entry in entries), "a register's entries are wrong")
+    require(len(checkpoint.encode()) <= 4096 and first + len(entries) < 1 << 64, "a register's letter is wrong")
+    names = ",".join(blake3(entry).hexdigest() for entry in entries)
+    return f"first={first} entries={names} checkpoint={blake3(checkpoint.encode()).hexdigest()} key={key.hex()}"
+
+
+KINDS = {
+    "job": (b"announcement", 512, announcement),
+    "result": (b"result notice", 4096, result_notice),
+    "prekeys": (b"prekey batch", 128 * 1024, prekey_batch),
+    "receipt": (b"receipt", 256, receipt),
+    "heartbeat": (b"heartbeat", 256, heartbeat),
+    "cancel": (b"cancel", 256, lambda folder, r, signer, stamp: f"job={r.take(10).hex()}"),
+    "register": (b"register notice", 128 * 1024, register_notice),
+    "ended": (b"job ended", 256, job_ended),
+}
+
+
+def lease(data, signer):
+    r = signed(b"lease", data, signer, 1024)
+    client, job, step, task, tasks = r.text(), r.take(10), r.number(32), r.number(), r.number(32)
+    attempt, fence, session, node = r.number(32), r.number(), r.take(10), r.text()
+    key, slot, expires, policy, digest = r.take(32), r.number(16), r.number(), r.text(), r.take(32)
+    r.end()
+    require(attempt and fence and 1 <= tasks <= 1024 and task + tasks < 1 << 64, "a lease is wrong")
+    return (f"lease client={client} job={job.hex()} task={step}.{task} tasks={tasks} attempt={attempt} fence={fence} session={session.hex()} "
+            f"node={node} key={key.hex()} slot={slot} expires={expires} policy={policy} digest={digest.hex()}")
 
 
 # --- The commands -------------------------------------------------------------------------------------------------------------------------
@@ -541,6 +680,14 @@ def main(arguments):
         with open(arguments[1], encoding="utf-8") as file:
             example(file.read())
         print("the example holds")
+        return
+    if command == "letters" and len(arguments) == 2:
+        for line in list(Folder(arguments[1]).letters()):
+            print(line)
+        return
+    if command == "lease" and len(arguments) == 3:
+        with open(arguments[1], "rb") as file:
+            print(lease(file.read(), bytes.fromhex(arguments[2])))
         return
     if (command, len(arguments)) not in {("check", 3), ("list", 4), ("extract", 5)}:
         sys.exit(__doc__)

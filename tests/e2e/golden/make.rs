@@ -6,7 +6,8 @@ use safelight_bundle::{BlobList, Envelope, Load, Packed, PackedResult};
 use safelight_policies::{
     cause::Cause,
     id::{
-        ClientAlias, Fence, JobId, ObjectId, PolicyDigest, PolicyName, SessionId, TaskId, VerifyKey,
+        ClientAlias, Fence, JobId, KemKey, ObjectId, PolicyDigest, PolicyName, SessionId, TaskId,
+        VerifyKey,
     },
     outline::{Batch, Outline, StepOutline, Wishes},
 };
@@ -216,8 +217,22 @@ pub(super) fn parties() -> [ClientSecret; 3] {
     [client, party(3), party(4)]
 }
 
+/// What was made, for what else refers to it.
+pub(super) struct Made {
+    /// The site that the job was addressed to.
+    pub(super) site: SigningSecret,
+    /// Its warden's one-time key.
+    pub(super) prekey: KemKey,
+    pub(super) job_key: JobKey,
+    pub(super) envelope: ObjectId,
+    pub(super) inputs: ObjectId,
+    pub(super) recipe: ObjectId,
+    pub(super) result: ObjectId,
+    pub(super) log: ObjectId,
+}
+
 /// Writes the bundle, and the key files of the three.
-pub(super) fn make(to: &Path) {
+pub(super) fn make(to: &Path) -> Made {
     let area = Area::open(to.join("bundle/blobs")).expect("an area");
     let random = &Counter::new(10);
     let mut maker = Maker {
@@ -240,7 +255,17 @@ pub(super) fn make(to: &Path) {
     let sealed = manifest.sign_and_seal(&key.attest_key(), &key, random);
     let result = maker.keep(&sealed.expect("a result"));
     let log = maker.keep(&seal(Purpose::TaskLog, &kind.place(JOB), PRINTED));
-    let envelope = envelope(&client.sign, &key, inputs, recipe, random);
+    let prekey = KemSecret::generate(random).expect("a prekey").public();
+    let stanza = key.wrap(&prekey, TO_WARDEN, JOB, random).expect("a stanza");
+    let site = SigningSecret::generate(random).expect("a site");
+    let stanza = stanza.to_bytes().to_vec();
+    let envelope = Envelope {
+        inputs,
+        recipe,
+        site: site.public(),
+        stanza_for_site: stanza,
+        ..envelope(&client.sign, &key)
+    };
     let envelope = maker.keep(&sign(&client.sign, &envelope));
     let blobs = BlobList::new(std::mem::take(&mut maker.blobs)).expect("a list");
     let list = maker.keep(&blobs.encode().expect("a list's bytes"));
@@ -282,6 +307,16 @@ pub(super) fn make(to: &Path) {
     write("client.key", &client.to_file_bytes());
     write("reader.key", &reader.to_file_bytes());
     write("stranger.key", &stranger.to_file_bytes());
+    Made {
+        site,
+        prekey,
+        job_key: key,
+        envelope,
+        inputs,
+        recipe,
+        result,
+        log,
+    }
 }
 
 /// What the second attempt's objects are bound to.
@@ -293,16 +328,11 @@ pub(super) fn kind() -> Kind {
     }
 }
 
-fn envelope(
-    client: &SigningSecret,
-    key: &JobKey,
-    inputs: ObjectId,
-    recipe: ObjectId,
-    random: &Counter,
-) -> Envelope {
-    let prekey = KemSecret::generate(random).expect("a prekey").public();
-    let stanza = key.wrap(&prekey, TO_WARDEN, JOB, random).expect("a stanza");
-    let site = SigningSecret::generate(random).expect("a site").public();
+/// The one-time key's name.
+pub(super) const PREKEY: [u8; 16] = *b"a one-time key..";
+
+/// The envelope without its objects and its site.
+fn envelope(client: &SigningSecret, key: &JobKey) -> Envelope {
     let step = StepOutline {
         tasks: 10,
         depends_on: vec![],
@@ -347,17 +377,17 @@ fn envelope(
         },
         client_verify: client.public(),
         attest: key.attest_key().public(),
-        inputs,
-        recipe,
-        prekey: *b"a one-time key..",
-        site: VerifyKey(site.0),
-        stanza_for_site: stanza.to_bytes().to_vec(),
+        inputs: ObjectId([0; 32]),
+        recipe: ObjectId([0; 32]),
+        prekey: PREKEY,
+        site: VerifyKey([0; 32]),
+        stanza_for_site: Vec::new(),
         issued: 1_700_000_000,
         expires: 1_700_900_000,
     }
 }
 
-fn sign<T: safelight_bundle::Document>(by: &SigningSecret, document: &T) -> Vec<u8> {
+pub(super) fn sign<T: safelight_bundle::Document>(by: &SigningSecret, document: &T) -> Vec<u8> {
     safelight_bundle::seal(document, &by.public(), |context, body| {
         by.sign(context, body)
     })

@@ -3,9 +3,11 @@
 //! A format is frozen when these files are. They are never made anew: a change that needs other bytes is another version, with a folder
 //! of its own beside these. To make a new one: `SAFELIGHT_GOLDEN=new cargo test golden`, which replaces nothing.
 
+mod crossing;
 mod example;
 mod make;
 mod reader;
+mod recipes;
 
 use std::{
     collections::BTreeMap,
@@ -200,12 +202,19 @@ fn a_golden_area_opens_to_what_it_was_made_from() {
 #[test]
 fn the_same_job_is_sealed_to_the_same_bytes() {
     let temp = tempfile::tempdir().expect("a directory");
-    make::make(temp.path());
+    let made = make::make(temp.path());
+    crossing::make(temp.path(), &made);
+    recipes::make(temp.path());
+    let letters = crossing::listing(&temp.path().join("folder"));
+    fs::write(temp.path().join("letters.txt"), letters).expect("a file");
     fs::write(temp.path().join("listing.txt"), listing_of_plain()).expect("a file");
     let made = files(temp.path());
-    if std::env::var_os("SAFELIGHT_GOLDEN").is_some_and(|it| it == "new") && !golden().exists() {
+    if std::env::var_os("SAFELIGHT_GOLDEN").is_some_and(|it| it == "new") {
         for (name, bytes) in &made {
             let path = golden().join(name);
+            if path.exists() {
+                continue;
+            }
             fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             fs::write(path, bytes).expect("a file");
         }

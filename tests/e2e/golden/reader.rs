@@ -8,7 +8,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 
-use super::{files, golden, make};
+use super::{crossing, files, golden, make};
 use crate::harness::{python, requires};
 
 fn reader(arguments: &[&Path]) -> Output {
@@ -96,4 +96,120 @@ fn refuses_tampered_bytes(step: usize) {
     let tried: usize = text.trim().parse().expect("a number");
     let small: usize = files(&golden().join("bundle")).len();
     assert!(tried > 500 * small / step, "{tried}");
+}
+
+#[test]
+fn an_independent_reader_reads_golden_letters_and_a_lease() {
+    if !requires(&["python-packages"]) {
+        return;
+    }
+    let listing = fs::read_to_string(golden().join("letters.txt")).expect("a listing");
+    let said = letters(&crossing::folder());
+    assert_eq!(said, Ok(listing));
+    let schedule = HEXLOWER.encode(&crossing::schedule().0);
+    let said = reader(&["lease".as_ref(), &golden().join("lease"), schedule.as_ref()]);
+    let text = String::from_utf8(said.stdout).expect("text");
+    let words = [
+        "lease client=river job=",
+        " task=0.3 tasks=4 attempt=2 fence=7 session=",
+        " node=node-1 key=",
+        " slot=3 expires=1700003700 policy=blender digest=0505",
+    ];
+    assert!(words.iter().all(|words| text.contains(words)), "{text}");
+    let other = "11".repeat(32);
+    let said = reader(&["lease".as_ref(), &golden().join("lease"), other.as_ref()]);
+    assert!(!said.status.success());
+}
+
+/// What `reader.py letters` says of a folder.
+fn letters(folder: &Path) -> Result<String, String> {
+    let said = reader(&["letters".as_ref(), folder]);
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    match said.status.success() {
+        true => Ok(text(said.stdout)),
+        false => Err(text(said.stderr)),
+    }
+}
+
+#[test]
+fn an_independent_reader_refuses_letters_that_were_changed_in_one_place() {
+    if !requires(&["python-packages"]) {
+        return;
+    }
+    let temp = tempfile::tempdir().expect("a directory");
+    let all = files(&crossing::folder());
+    for (name, bytes) in &all {
+        let path = temp.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, bytes).expect("a file");
+    }
+    assert!(letters(temp.path()).is_ok());
+    let mut tried = 0;
+    for (at, (name, bytes)) in all.iter().enumerate().filter(|(_, it)| !it.1.is_empty()) {
+        let mut spoilt = bytes.clone();
+        // Somewhere else in each: magic, signer, signature, body.
+        spoilt[(at * 37) % bytes.len()] ^= 0x20;
+        fs::write(temp.path().join(name), spoilt).expect("a file");
+        let refused = letters(temp.path()).unwrap_err();
+        assert!(refused.starts_with("refused: "), "{refused}");
+        fs::write(temp.path().join(name), bytes).expect("a file");
+        tried += 1;
+    }
+    // A letter under another name is another letter.
+    let letter = all.keys().find(|name| name.starts_with("ready"));
+    let letter = temp.path().join(letter.expect("a letter"));
+    let other = letter
+        .to_str()
+        .expect("text")
+        .replacen("00000000", "00000009", 1);
+    fs::rename(&letter, &other).expect("another name");
+    let refused = letters(temp.path()).unwrap_err();
+    assert!(refused.starts_with("refused: "), "{refused}");
+    assert!(tried > 15, "{tried}");
+    assert!(letters(&golden()).unwrap_err().starts_with("refused: "));
+}
+
+#[test]
+fn an_independent_verifier_reads_a_golden_register_and_log() {
+    if !requires(&["python-packages"]) {
+        return;
+    }
+    let (site, client) = crossing::verifiers();
+    let verify = |arguments: &[&std::ffi::OsStr]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vfs/audit/verifier/verify.py");
+        let said = Command::new(python()).arg(script).args(arguments).output();
+        said.expect("an interpreter").status.success()
+    };
+    let (register, seen) = (golden().join("register"), golden().join("seen.note"));
+    let log = golden().join("session.log");
+    let as_signed = |site: &str| {
+        verify(&[
+            "register".as_ref(),
+            register.as_os_str(),
+            "--site-key".as_ref(),
+            site.as_ref(),
+            "--seen".as_ref(),
+            seen.as_os_str(),
+            "--client-key".as_ref(),
+            client.as_ref(),
+        ])
+    };
+    assert!(as_signed(&site));
+    assert!(!as_signed(&client));
+    assert!(verify(&[
+        "log".as_ref(),
+        log.as_os_str(),
+        register.as_os_str()
+    ]));
+    let temp = tempfile::tempdir().expect("a directory");
+    let mut bytes = fs::read(&log).expect("a log");
+    let last = bytes.len() - 40;
+    bytes[last] ^= 1;
+    fs::write(temp.path().join("log"), bytes).expect("a file");
+    let changed = temp.path().join("log");
+    assert!(!verify(&[
+        "log".as_ref(),
+        changed.as_os_str(),
+        register.as_os_str()
+    ]));
 }

@@ -121,6 +121,10 @@ impl Taker<'_> {
             .map(|(id, len)| (*id, u64::from(*len)))
         {
             match self.stored(object)? {
+                // A disk may have cut or lengthened what we had: that is no fault of the sender's, and is taken once more.
+                Some(found) if found != said && !self.is_itself(object, found)? => {
+                    missing.push((object, said));
+                }
                 Some(found) if found != said => {
                     return Err(Stop::Refused(Refusal::LyingSizes {
                         object,
@@ -133,6 +137,17 @@ impl Taker<'_> {
             }
         }
         Ok(missing)
+    }
+
+    /// True if a stored object of this length has the bytes of its name.
+    fn is_itself(&self, id: ObjectId, len: u64) -> Result<bool, Stop> {
+        let mut source = self.objects.open(id).map_err(Stop::Objects)?;
+        let mut verified = Verified::new(&mut *source, id, len);
+        match io::copy(&mut verified, &mut io::sink()) {
+            Ok(_) => Ok(true),
+            Err(error) if is_spoilt(&error) => Ok(false),
+            Err(error) => Err(Stop::Objects(error)),
+        }
     }
 
     fn reserve(&mut self, missing: &[(ObjectId, u64)]) -> Result<(), Stop> {

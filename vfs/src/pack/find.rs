@@ -21,8 +21,10 @@ use safelight_seal::{
 };
 
 use super::{
-    Error, FilePart, Progress,
+    Error, Progress, attributes,
     known::{Clocks, Facts, Known},
+    linked::Linked,
+    parts::FilePart,
 };
 use crate::area::Area;
 
@@ -41,6 +43,7 @@ pub(super) struct Packing<'a> {
     pub(super) known: &'a Known,
     pub(super) facts: Vec<(Vec<u8>, Facts)>,
     pub(super) clocks: Clocks,
+    pub(super) linked: Linked,
     /// Takes a part; false if something failed and nobody wants more.
     pub(super) hand: &'a mut dyn FnMut(FilePart) -> bool,
     pub(super) stopped: bool,
@@ -99,9 +102,13 @@ impl Packing<'_> {
                     .to_vec(),
             }
         } else if metadata.is_file() {
-            match self.same(path, &metadata)? {
-                Some(same) => same,
-                None => self.file(path)?,
+            // Which of several names has its bytes is known when all are.
+            match self.linked.is_known(&metadata, self.entries.len()) {
+                true => later(),
+                false => match self.same(path, &metadata)? {
+                    Some(same) => same,
+                    None => self.file(path)?,
+                },
             }
         } else {
             return Err(Error::Special {
@@ -109,6 +116,11 @@ impl Packing<'_> {
             });
         };
         let is_directory = matches!(kind, EntryKind::Directory { .. });
+        let xattrs = match kind {
+            // Nobody may give such attributes to a link.
+            EntryKind::Symlink { .. } => Vec::new(),
+            _ => attributes::of(path, path == self.root)?,
+        };
         self.entries.push(Entry {
             path: self.relative(path)?,
             kind,
@@ -117,7 +129,7 @@ impl Packing<'_> {
                 .mtime()
                 .saturating_mul(1_000_000_000)
                 .saturating_add(metadata.mtime_nsec()),
-            xattrs: Vec::new(),
+            xattrs,
         });
         Ok(is_directory)
     }
@@ -213,9 +225,14 @@ impl Packing<'_> {
             (self.progress)(self.done);
         }
         self.done.files += 1;
-        Ok(EntryKind::File {
-            len: 0,
-            segments: Vec::new(),
-        })
+        Ok(later())
+    }
+}
+
+/// A file of which it is not known yet what it has.
+fn later() -> EntryKind {
+    EntryKind::File {
+        len: 0,
+        segments: Vec::new(),
     }
 }

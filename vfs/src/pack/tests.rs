@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    fs::{self, FileTimes},
+    fs::{self, File, FileTimes},
     os::unix::{
         ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
@@ -14,8 +14,8 @@ use std::{
 
 use safelight_policies::id::{JobId, ObjectId};
 use safelight_seal::{
-    manifest::{Kind, Manifest, Tree as ManifestTree},
-    segment::BLOCK,
+    manifest::{EntryKind, Kind, Manifest, SegmentRef, Tree as ManifestTree},
+    segment::{BLOCK, SEGMENT_MAX},
 };
 use tempfile::TempDir;
 
@@ -398,4 +398,85 @@ fn a_page_that_stays_mapped_is_seen() {
     assert_eq!(site.read(get(&second.entries, "a"))[0], b'2');
     drop(python.stdin.take());
     assert!(python.wait().unwrap().success());
+}
+
+#[test]
+fn attributes_and_several_names_of_a_file_travel() {
+    use rustix::fs::{XattrFlags, setxattr};
+    let site = Site::new();
+    let give = |at: &str, name: &str, value: &[u8]| {
+        setxattr(site.at(at), name, value, XattrFlags::empty()).unwrap();
+    };
+    fs::create_dir(site.at("d")).unwrap();
+    fs::write(site.at("d/z"), "one file").unwrap();
+    fs::hard_link(site.at("d/z"), site.at("d/m")).unwrap();
+    fs::hard_link(site.at("d/z"), site.at("a")).unwrap();
+    fs::write(site.at("alone"), "one file").unwrap();
+    symlink("alone", site.at("s")).unwrap();
+    give("d/m", "user.b", &[0, 255]);
+    give("d/m", "user.a", b"");
+    give("d", "user.of-a-directory", &[7; 3000]);
+    give("", "user.of-the-root", b"1");
+    let entries = site.pack(1).unwrap();
+    let of = |path: &str| {
+        entries
+            .iter()
+            .find(|it| it.path == path.as_bytes())
+            .unwrap()
+    };
+    let both = vec![
+        (b"user.a".to_vec(), vec![]),
+        (b"user.b".to_vec(), vec![0, 255]),
+    ];
+    for name in ["a", "d/m", "d/z"] {
+        assert_eq!(of(name).xattrs, both, "{name}");
+    }
+    assert_eq!(site.read(of("a")), b"one file");
+    for name in ["d/m", "d/z"] {
+        assert!(
+            of(name).kind == EntryKind::Link { to: b"a".to_vec() },
+            "{name}"
+        );
+    }
+    assert!(matches!(of("alone").kind, EntryKind::File { len: 8, .. }));
+    assert!(of("alone").xattrs.is_empty() && of("s").xattrs.is_empty());
+    assert_eq!(
+        of("d").xattrs,
+        [(b"user.of-a-directory".to_vec(), vec![7; 3000])]
+    );
+    assert_eq!(
+        of("").xattrs,
+        [(b"user.of-the-root".to_vec(), b"1".to_vec())]
+    );
+    // A manifest takes it, and another look at the same tree is the same.
+    let manifest = |entries| Manifest {
+        job: JobId::from_random([1; 10]),
+        kind: Kind::Inputs,
+        trees: vec![ManifestTree::new("/mnt".parse().unwrap(), entries)],
+    };
+    assert!(Manifest::decode(&manifest(entries.clone()).encode().unwrap()).is_ok());
+    assert!(site.pack(1).unwrap() == entries);
+}
+
+#[test]
+fn attributes_that_no_manifest_takes_are_refused_by_name() {
+    use rustix::fs::{XattrFlags, setxattr};
+    let site = Site::new();
+    fs::write(site.at("f"), "x").unwrap();
+    // A file system may hold fewer than a manifest does.
+    for number in 0..=64 {
+        let name = format!("user.{number}");
+        if setxattr(site.at("f"), &name, b"", XattrFlags::empty()).is_err() {
+            println!("skipped: this file system holds {number} attributes of a file");
+            return;
+        }
+    }
+    let Err(error) = site.pack(1) else {
+        panic!("packed");
+    };
+    let expected = format!(
+        "{} has more than 64 extended attributes, or one of more than 64 KiB",
+        site.at("f").display()
+    );
+    assert_eq!(error.to_string(), expected);
 }

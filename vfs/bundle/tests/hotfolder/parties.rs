@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     error::Error,
     io::{self, Read},
 };
@@ -127,6 +127,8 @@ pub(crate) struct Ledger {
     pub(crate) numbers: HashMap<VerifyKey, Numbers>,
     pub(crate) items: BTreeMap<ObjectId, Item>,
     pub(crate) broken: bool,
+    /// Letters that make sense only after another.
+    pub(crate) early: BTreeSet<ObjectId>,
 }
 
 type Kept = Result<(), Box<dyn Error + Send + Sync>>;
@@ -152,6 +154,12 @@ impl Ledger {
 }
 
 impl Keeper for Ledger {
+    fn is_due(
+        &mut self,
+        delivery: &Delivery,
+    ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(!self.early.contains(&delivery.opened.of))
+    }
     fn keep(&mut self, row: &Row, delivery: Option<&Delivery>) -> Kept {
         self.works()?;
         self.rows.push(*row);
