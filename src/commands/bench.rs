@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::{
-    bench::{audit, dispatch, launch, vfs},
+    bench::{audit, bundle, dispatch, launch, vfs},
     failure::{Failure, Kind},
 };
 
@@ -31,6 +31,31 @@ pub(crate) enum BenchCommand {
     ///
     /// The ledger is a real one in a new directory below DIR, every lease on the disk before it is answered; only the slots are made up.
     Dispatch(DispatchArgs),
+    /// A job's files sealed and shipped to the other site, against restic, rclone's crypt and rsync
+    ///
+    /// Two sites are served below DIR, which is gone afterwards. What is measured: the first time; again, unchanged; with a hundredth
+    /// changed; and what is left after a kill at half of the way. Everybody's time ends when what was written is on the disk.
+    Bundle(BundleArgs),
+}
+
+/// Arguments of `bench bundle`.
+#[derive(Debug, Args)]
+pub(crate) struct BundleArgs {
+    /// Where to work: everything is read from and written to the disk below it
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Bytes of the four large files together (K, M and G are powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "1000M", value_parser = size)]
+    size: u64,
+    /// Files of 10,000 bytes besides
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    files: usize,
+    /// Rounds; in each, every contender has its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `bench dispatch`.
@@ -131,6 +156,15 @@ pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
                 rounds: arguments.rounds.into(),
             };
             audit::run(&asked)?.print(arguments.json)
+        }
+        BenchCommand::Bundle(arguments) => {
+            let asked = bundle::Asked {
+                directory: arguments.dir,
+                size: arguments.size,
+                files: arguments.files,
+                rounds: arguments.rounds.into(),
+            };
+            bundle::run(&asked)?.print(arguments.json)
         }
         BenchCommand::Dispatch(arguments) => {
             let asked = dispatch::Asked {
