@@ -98,8 +98,8 @@ pub(crate) struct AuditArgs {
     /// Where to work
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     dir: PathBuf,
-    /// Events of the log
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..))]
+    /// Events of the log (K and M are powers of 1000)
+    #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
     events: u64,
     /// Rounds; in each, every contender has its turn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
@@ -194,6 +194,20 @@ pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
 }
 
 /// A count of bytes, with or without `K`, `M` or `G`.
+/// A count such as 10M.
+fn count(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.chars().last() {
+        Some('K') => (&text[..text.len() - 1], 1_000),
+        Some('M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let number = number.parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|count| (2..=1_000_000_000).contains(count))
+        .ok_or_else(|| "expected a count from 2 to 1000M, such as 1M or 50000".to_owned())
+}
+
 fn size(text: &str) -> Result<u64, String> {
     let (number, shift) = match text.chars().last() {
         Some('K') => (&text[..text.len() - 1], 10),
@@ -210,6 +224,16 @@ fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_have_units() {
+        assert_eq!(count("10M"), Ok(10_000_000));
+        assert_eq!(count("5K"), Ok(5_000));
+        assert_eq!(count("2"), Ok(2));
+        for text in ["", "1", "-1M", "M", "1G", "9999999M"] {
+            assert!(count(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {
