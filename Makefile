@@ -76,12 +76,13 @@ deny:
 	else echo "advisories: NOT CHECKED, the database cannot be reached from here"; fi
 
 # Side by side with what people use instead; installs it. Takes about a quarter of an hour, and empties the page cache of this machine.
-BENCH_PACKAGES := gocryptfs securefs
+BENCH_PACKAGES := gocryptfs securefs restic rclone rsync
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: build
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench launch
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench bundle
 
 clean:
 	cargo clean

@@ -67,6 +67,8 @@ mod programs;
 mod readme;
 #[path = "e2e/refused.rs"]
 mod refused;
+#[path = "e2e/resubmit.rs"]
+mod resubmit;
 #[path = "e2e/road.rs"]
 mod road;
 #[path = "e2e/rootless.rs"]

@@ -37,16 +37,19 @@ pub fn check(bytes: &[u8]) -> bool {
     }
 }
 
-/// The four texts of a job bundle, with a zero byte between them. What is read is split, what is split fits an envelope, and the recipe comes
+/// The four texts of a job bundle and the site's environments, with a zero byte between them. What is read is split, what is split fits an envelope, and the recipe comes
 /// out of its bytes as it went in.
 fn bundle(text: &str) -> bool {
     let mut parts = text.split('\0');
+    let own = |text: &str| ("site.yaml".to_owned(), text.to_owned());
+    let environments: Vec<_> = text.split('\0').skip(4).map(own).collect();
     let source = Source {
         directory: "/studio/show/teapot",
         template: parts.next().unwrap_or_default(),
         parameter_values: parts.next().filter(|it| !it.is_empty()),
         asset_references: parts.next().filter(|it| !it.is_empty()),
         job: parts.next().filter(|it| !it.is_empty()),
+        environments: &environments,
         overrides: &[],
     };
     let plan = bounded(text_bound(text.as_bytes()), || JobPlan::read(&source));

@@ -31,7 +31,20 @@ pub(super) fn key(directory: &std::path::Path) -> Result<Verifier, Failure> {
     Ok(Verifier { name, role, key })
 }
 
-/// Takes what is new. A letter that came before is nothing new; one that comes too early waits for those before it.
+/// False if entries are missing before those that a letter brings: letters overtake each other, and a copy that was restored from a backup
+/// lacks what came after that.
+pub(crate) fn is_next(
+    state: &State,
+    client: &ClientAlias,
+    site: &SiteName,
+    letter: &RegisterNotice,
+) -> Result<bool, Failure> {
+    let at = place(state, client).join(site.as_str());
+    std::fs::create_dir_all(&at).or_fail(Kind::Environment)?;
+    Ok(letter.first <= Register::open(&at).or_fail(Kind::Denied)?.size())
+}
+
+/// Takes what is new. A letter that came before is nothing new; one that comes too early, see [`is_next`], is an error.
 pub(crate) fn take(
     state: &State,
     client: &ClientAlias,
@@ -55,7 +68,6 @@ pub(crate) fn take(
         return Err(denied("its checkpoint is of another size"));
     }
     if letter.first > known {
-        // It is read again, and kept when its turn has come.
         let message = format!("{site}'s register: a letter before this one has not come");
         return Err(Failure::new(Kind::Environment, message));
     }
@@ -130,7 +142,10 @@ mod tests {
         take(&letter(150, 300, "true", 1)).unwrap();
         assert_eq!(size(), 300);
         let early = take(&letter(400, 410, "true", 1)).unwrap_err();
-        assert_eq!(early.kind(), Kind::Environment, "it waits");
+        assert_eq!(early.kind(), Kind::Environment, "nothing is wrong with it");
+        let is_next = |first| is_next(&state, &client, &site, &letter(first, 410, "true", 1));
+        assert!(!is_next(301).unwrap());
+        assert!(is_next(300).unwrap() && is_next(0).unwrap());
         // Another history, signed by the same key; another key; entries that are not those that were signed.
         let mut forged = letter(300, 310, "true", 1);
         forged.entries[3] = b"other".to_vec();

@@ -28,7 +28,7 @@ use safelight_vfs::{
 use safelight_worker::{
     cgroup::Leaf,
     facts::HostFacts,
-    launch::{self, LaunchIo},
+    launch::Launcher,
     message::Failed,
     plan::{Identity, Plan},
     supervise::{Session, Watch},
@@ -275,16 +275,16 @@ impl Attempt<'_> {
         Ok(Ending::of(cause, ended.failed, sealed))
     }
 
+    /// The plan is made while the launcher becomes a program: both take about as long.
     fn launch(&self, grant: Grant, terms: &Terms, view_end: Channel) -> Result<Session, Failure> {
+        let group = Leaf::create(self.lease.session, &terms.limits).or_fail(Kind::Environment)?;
+        let launcher = Launcher::start(&process::executable()?, group, false);
+        let launcher = launcher.or_fail(Kind::Environment)?;
         let facts = HostFacts::read(terms).or_fail(Kind::Environment)?;
         let plan = Plan::new(grant, &facts, self.identity()).or_fail(Kind::Environment)?;
-        let group = Leaf::create(self.lease.session, &terms.limits).or_fail(Kind::Environment)?;
-        let io = LaunchIo {
-            view: view_end.into_descriptor(),
-            group,
-            complain: false,
-        };
-        launch::spawn(&process::executable()?, &plan, io).or_fail(Kind::Environment)
+        launcher
+            .build(&plan, view_end.into_descriptor())
+            .or_fail(Kind::Environment)
     }
 
     /// The attempt's sealed objects become the area's, and its directory goes. Answers their names and lengths.

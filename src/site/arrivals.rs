@@ -70,6 +70,16 @@ pub(super) struct Arrivals<'a> {
 }
 
 impl Arrivals<'_> {
+    /// False if a letter goes on from another that has not come.
+    pub(super) fn is_due(&self, delivery: &Delivery) -> Result<bool, Failure> {
+        match (&delivery.opened.letter, &self.own) {
+            (AnyLetter::Register(letter), Some(own)) => {
+                registers::is_next(self.state, own, &self.peer.card.site, letter)
+            }
+            _ => Ok(true),
+        }
+    }
+
     /// Keeps a letter's row and what it means.
     pub(super) fn keep(&mut self, row: &Row, delivery: Option<&Delivery>) -> Result<(), Failure> {
         let ledger = self.books.ledger();

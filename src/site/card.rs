@@ -95,6 +95,15 @@ pub(crate) struct Peer {
     pub(crate) r#in: PathBuf,
 }
 
+fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::from_error(Kind::Environment, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn directory(state: &State) -> PathBuf {
     state.root().join("peers")
 }
@@ -163,15 +172,16 @@ impl Peer {
         }
     }
 
-    /// The peer has prekeys in advance.
+    /// The peer has prekeys in advance. If it was restored, its copy of our register is older than what we sent: it is sent anew.
     pub(super) fn now_supplied(&self, state: &State) -> Result<(), Failure> {
+        remove(&self.registered(state))?;
         jobs::write_private(&self.supplied(state), b"")?;
-        match std::fs::remove_file(self.resupply_path(state)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::from_error(Kind::Environment, &error))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.resupply_path(state))
+    }
+
+    /// How many entries of its client's register the peer was sent, in digits.
+    pub(super) fn registered(&self, state: &State) -> PathBuf {
+        self.supplied(state).with_extension("registered")
     }
 
     fn resupply_path(&self, state: &State) -> PathBuf {
@@ -194,6 +204,11 @@ impl Peer {
             .fill(&mut random)
             .or_fail(Kind::Internal)?;
         jobs::write_private(&self.asked_path(state), HEXLOWER.encode(&random).as_bytes())
+    }
+
+    /// What the peer is known to have accepted lately: see [`super::holdings`].
+    pub(super) fn holdings(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.holds", self.card.letters.fingerprint()))
     }
 
     fn asked_path(&self, state: &State) -> PathBuf {

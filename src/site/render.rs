@@ -17,6 +17,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
+    records::joined::{self, Unfit},
     registers,
     store::Store,
     warden,
@@ -59,9 +60,9 @@ impl Site {
         let client = self.job(job)?.outline.client;
         let area = Store::open(&self.state, &client)?;
         let mut statements = Vec::new();
-        for log in &left.audit {
-            let bytes = area.area().read(*log).or_fail(Kind::Environment)?;
-            statements.push(registers::state_of_any(job, &bytes)?);
+        for parts in joined::logs(area.area(), &left.audit)? {
+            let log = joined::open(area.area(), &parts).map_err(Unfit::into_failure)?;
+            statements.push(registers::state_of_any(job, log)?);
         }
         registers::register(&self.state, &client, &statements)
     }
@@ -80,7 +81,7 @@ impl Site {
         let Some(client) = peer.card.client.clone() else {
             return Ok(());
         };
-        let path = peer.supplied(&self.state).with_extension("registered");
+        let path = peer.registered(&self.state);
         let sent = match path.exists() {
             true => String::from_utf8_lossy(&jobs::read(&path)?)
                 .parse()

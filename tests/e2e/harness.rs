@@ -65,6 +65,13 @@ fn has(need: &str) -> bool {
         "userns" => succeeds("unshare", &["--user", "true"]),
         // The kernel's answer is behind a system call; the program's own diagnosis asks it.
         "landlock" => doctor_says("landlock"),
+        // Control groups of version 2 that can limit: not the ones that a container or a hybrid host has.
+        "controllers" => fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|has| {
+            let has: Vec<&str> = has.split_whitespace().collect();
+            ["cpu", "memory", "pids"]
+                .iter()
+                .all(|one| has.contains(one))
+        }),
         // Debian's own Python is what a session sees.
         "numpy" => succeeds("/usr/bin/python3", &["-c", "import numpy"]),
         "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip"

@@ -173,7 +173,6 @@ fn long_ago(north: &Site) {
 }
 
 #[test]
-#[ignore = "long: a site looks at a letter again that it settled only after ten minutes"]
 fn a_site_that_was_restored_finds_out_and_goes_on() {
     if !farm_requires(&[]) {
         return;
@@ -199,9 +198,6 @@ fn a_site_that_was_restored_finds_out_and_goes_on() {
     // Under a number that was used, with a prekey that was used.
     let drawn = shell(&farm.home, "four", 1, TURN, "");
     let first = farm.submit("four", "north");
-    // For ten minutes north does not look again at a letter of this name; one that is started anew does.
-    farm.north.kill("serve");
-    farm.north.start("serve");
     until("home knows that it was restored", || {
         folder(&farm.home, "north", "in")["alarms"]
             .to_string()

@@ -15,6 +15,7 @@ mod person;
 
 mod explain;
 mod ground;
+mod kernel;
 mod life;
 mod results;
 mod table;

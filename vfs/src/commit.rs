@@ -14,10 +14,11 @@ use safelight_seal::{
 
 use crate::{
     area::{self, Area, Batch},
-    content::{Content, Sealing as Todo, Store},
+    content::{Sealing as Todo, SharedContent, Store},
     lower::Unreadable,
     spread::{Room, spread},
-    tree::{Answer, Ino, Kind, ROOT, Tree},
+    tree::{Answer, Bytes, Ino, Kind, ROOT, Tree},
+    upper::ALIGNMENT,
     view::View,
 };
 
@@ -113,7 +114,7 @@ struct Sealing<'a> {
     tree: &'a Tree,
     outputs: Outputs,
     /// Segments that are to be sealed; their places in the entries are kept.
-    parts: Vec<Part<'a>>,
+    parts: Vec<Part>,
     /// Files with several names, one of which is not where the lower layers have it.
     moved: BTreeSet<Ino>,
     /// Nodes that were written already, with the path under which they were.
@@ -122,44 +123,41 @@ struct Sealing<'a> {
 }
 
 /// One segment that has to be read and sealed.
-struct Part<'a> {
+struct Part {
     /// Which entry it is of, and which of its segments.
     place: (usize, usize),
-    content: &'a Content,
+    content: SharedContent,
     size: u32,
 }
 
-impl<'a> Sealing<'a> {
+impl Sealing<'_> {
     /// A name of a file can only be written together with all others: a manifest's hard link names a file of the same manifest.
     fn find_moved(&mut self, ino: Ino, path: &mut Vec<u8>, inside_new: bool) -> Result<(), Error> {
-        let node = self.tree.node(ino)?;
-        let is_new = inside_new || !node.is_from(path);
-        if is_new && node.names.len() > 1 {
+        let tree = self.tree;
+        let is_new = inside_new || !tree.is_from(ino, path);
+        if is_new && tree.node(ino)?.names.len() > 1 {
             self.moved.insert(ino);
         }
-        if let Kind::Directory(children) = &node.kind {
-            for (name, child) in children {
-                let len = path.len();
-                *path = join(path, name);
-                self.find_moved(*child, path, is_new)?;
-                path.truncate(len);
-            }
+        for (name, child) in tree.children(ino).into_iter().flatten() {
+            let len = path.len();
+            *path = join(path, name);
+            self.find_moved(child, path, is_new)?;
+            path.truncate(len);
         }
         Ok(())
     }
 
     fn visit(&mut self, ino: Ino, path: Vec<u8>, inside_new: bool) -> Result<(), Error> {
-        let node = self.tree.node(ino)?;
-        let is_new = inside_new || !node.is_from(&path);
-        if is_new || node.dirty || self.moved.contains(&ino) {
+        let tree = self.tree;
+        let is_new = inside_new || !tree.is_from(ino, &path);
+        let is_changed = !tree.is_untouched(ino) && tree.node(ino)?.dirty;
+        if is_new || is_changed || self.moved.contains(&ino) {
             let kind = self.kind(ino, &path, is_new)?;
             let entry = kind.map(|kind| entry(self.tree, ino, path.clone(), kind));
             self.outputs.entries.extend(entry.transpose()?);
         }
-        if let Kind::Directory(children) = &node.kind {
-            for (name, child) in children {
-                self.visit(*child, join(&path, name), is_new)?;
-            }
+        for (name, child) in tree.children(ino).into_iter().flatten() {
+            self.visit(child, join(&path, name), is_new)?;
         }
         Ok(())
     }
@@ -169,7 +167,8 @@ impl<'a> Sealing<'a> {
         if let Some(first) = self.linked.get(&ino) {
             return Ok(Some(EntryKind::Link { to: first.clone() }));
         }
-        Ok(Some(match &self.tree.node(ino)?.kind {
+        let tree = self.tree;
+        Ok(Some(match &tree.node(ino)?.kind {
             // An opaque directory hides whatever the lower layers have at its place.
             Kind::Directory(_) => EntryKind::Directory { opaque: is_new },
             // With several names it becomes several links: a manifest knows hard links to files only.
@@ -177,26 +176,39 @@ impl<'a> Sealing<'a> {
                 target: target.clone(),
             },
             Kind::Special(_) => return Ok(None),
-            Kind::File(content) => {
+            Kind::File(bytes) => {
                 self.linked.insert(ino, path.to_vec());
+                let (len, segments) = match bytes {
+                    Bytes::Own(content) => (content.len(), self.segments(content)?),
+                    Bytes::Sealed { len, .. } => (*len, self.same(ino)?),
+                };
                 self.outputs.files += 1;
-                self.outputs.bytes += content.len();
-                EntryKind::File {
-                    len: content.len(),
-                    segments: self.segments(content)?,
-                }
+                self.outputs.bytes += len;
+                EntryKind::File { len, segments }
             }
         }))
     }
 
-    /// The segments of a file that is about to become the next entry. Those that are to be sealed are of zeros until they are.
-    fn segments(&mut self, content: &'a Content) -> Result<Vec<SegmentRef>, Error> {
-        let len = content.len();
-        let count = len.div_ceil(SEGMENT_MAX as u64);
-        self.segments += count;
+    /// The segments of a file that nobody opened.
+    fn same(&mut self, ino: Ino) -> Result<Vec<SegmentRef>, Error> {
+        let segments = self.tree.layers().file(ino)?.segments.to_vec();
+        self.count(segments.len() as u64)?;
+        Ok(segments)
+    }
+
+    fn count(&mut self, segments: u64) -> Result<(), Error> {
+        self.segments += segments;
         if self.segments > SEGMENTS_MAX {
             return Err(Error::TooLarge);
         }
+        Ok(())
+    }
+
+    /// The segments of a file that is about to become the next entry. Those that are to be sealed are of zeros until they are.
+    fn segments(&mut self, content: &SharedContent) -> Result<Vec<SegmentRef>, Error> {
+        let len = content.len();
+        let count = len.div_ceil(SEGMENT_MAX as u64);
+        self.count(count)?;
         let mut segments = Vec::with_capacity(count as usize);
         for index in 0..count as usize {
             let start = index as u64 * SEGMENT_MAX as u64;
@@ -207,7 +219,7 @@ impl<'a> Sealing<'a> {
                 Todo::Changed => {
                     self.parts.push(Part {
                         place: (self.outputs.entries.len(), index),
-                        content,
+                        content: content.clone(),
                         size,
                     });
                     SegmentRef::zero(size)
@@ -254,35 +266,37 @@ impl<'a> Sealing<'a> {
         node.is_ok_and(|node| !node.is_special())
     }
 
-    /// What the lower layers have and the session does not have any more. What is below something gone or replaced is gone with it.
+    /// What the lower layers have and the session does not have any more. What is below something gone or replaced is gone with it. Names go
+    /// in directories, so no others need be looked at.
     fn whiteouts(&mut self) {
-        let mut hidden: BTreeSet<&[u8]> = BTreeSet::new();
-        let mut gone = Vec::new();
         let replaced: BTreeSet<&[u8]> = (self.outputs.entries.iter())
             .filter(|entry| !matches!(entry.kind, EntryKind::Directory { opaque: false }))
             .map(|entry| entry.path.as_slice())
             .collect();
-        for path in self.view.lower() {
+        let layers = self.tree.layers();
+        let mut changed = BTreeSet::new();
+        for (directory, children) in self.tree.changed_directories() {
+            let names = children.changes().keys();
+            let below = names.filter(|name| layers.child(directory, name).is_some());
+            changed.extend(below.map(|name| join(layers.path(directory), name)));
+        }
+        let mut gone: BTreeSet<Vec<u8>> = BTreeSet::new();
+        for path in changed {
             // By path, what is below a directory does not follow it directly: "a", "a.b", "a/b".
-            if above(path).any(|above| hidden.contains(above)) {
-                continue;
-            }
-            if replaced.contains(&**path) {
-                hidden.insert(path);
-            } else if !self.is_sealed(path) {
-                hidden.insert(path);
-                gone.push(path.to_vec());
+            let is_hidden = |above: &[u8]| gone.contains(above) || replaced.contains(above);
+            let covered = replaced.contains(path.as_slice()) || above(&path).any(is_hidden);
+            if !covered && !self.is_sealed(&path) {
+                gone.insert(path);
             }
         }
-        self.outputs
-            .entries
-            .extend(gone.into_iter().map(|path| Entry {
-                path,
-                kind: EntryKind::Whiteout,
-                mode: 0,
-                mtime_ns: 0,
-                xattrs: Vec::new(),
-            }));
+        let whiteout = |path| Entry {
+            path,
+            kind: EntryKind::Whiteout,
+            mode: 0,
+            mtime_ns: 0,
+            xattrs: Vec::new(),
+        };
+        self.outputs.entries.extend(gone.into_iter().map(whiteout));
     }
 }
 
@@ -290,12 +304,12 @@ impl<'a> Sealing<'a> {
 fn seal_one(
     store: &Store,
     batch: &Batch<'_>,
-    part: &Part<'_>,
+    part: &Part,
     key: SegmentKey,
     room: &mut Room,
 ) -> Result<SegmentRef, Error> {
     let start = part.place.1 as u64 * SEGMENT_MAX as u64;
-    room.make(part.size as usize);
+    room.make(part.size as usize + ALIGNMENT);
     let Room { plain, sealed } = room;
     let answer = part
         .content

@@ -24,7 +24,7 @@ use safelight_seal::{
     blob::Purpose,
     identity::KemSecret,
     job_key::{JobKey, TO_VIEW},
-    manifest::{Kind, Manifest},
+    manifest::{Kind, Opened},
     random::Random,
 };
 
@@ -184,7 +184,7 @@ fn story(
     ));
     let mut serving =
         Serving::prepare(&order, &layers, area, &attempt, log.clone(), random, clock)?;
-    // The views have what they show; a manifest of a million files takes as much again.
+    // The views have what they show.
     drop(layers);
     parent.send(&FromView::Ready)?;
 
@@ -211,10 +211,10 @@ fn story(
 }
 
 /// The inputs, and above them the results of earlier tasks, lowest first: each as it was signed, or none at all.
-fn layers(order: &Order, area: &Area, key: &JobKey) -> Result<Vec<Manifest>, Error> {
-    let open = |object, kind: &Kind, by: &VerifyKey| -> Result<Manifest, Error> {
+fn layers(order: &Order, area: &Area, key: &JobKey) -> Result<Vec<Opened>, Error> {
+    let open = |object, kind: &Kind, by: &VerifyKey| -> Result<Opened, Error> {
         let sealed = area.read(object)?;
-        Ok(Manifest::open(&sealed, key, order.job, kind, by)?)
+        Ok(Opened::open(sealed, key, order.job, kind, by)?)
     };
     let attest = key.attest_key().public();
     let mut layers = Vec::with_capacity(1 + order.layers.len());

@@ -1,19 +1,29 @@
-//! The namespace of a view: one merged tree in memory, lower layers below, the session's changes on top.
+//! The namespace of a view: the lower layers' names as their index has them, and the session's changes over it in memory.
 //!
-//! Pure: no I/O, no clock (times are arguments), no policy. A node lives as long as a name, an open handle or the kernel refers to it,
-//! so that a file that was unlinked or renamed over while open stays whole. Every node knows whether it still is what the lower layers
-//! said (`origins` and `dirty`), which is all that a commit needs to find the difference.
+//! Pure: no I/O, no clock (times are arguments), no policy. A node of the layers is *made* when the session changes it or has it open, and
+//! is let go of again when it was closed unchanged: what nobody touches costs nothing but its place in the index. A node lives as long as
+//! a name, an open handle or the kernel refers to it, so that a file that was unlinked or renamed over while open stays whole. Every node
+//! knows whether it still is what the lower layers said (`dirty`, and [`Tree::is_from`]), which is all that a commit needs.
 
 mod life;
+mod names;
 mod node;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Deref,
+    sync::Arc,
+};
 
 use nix::errno::Errno;
-use safelight_seal::manifest;
+use safelight_seal::manifest::{self, KindRef, MODE_MASK};
 
-pub(crate) use self::node::{Kind, Node, Special};
-use self::node::{weight_of_name, weight_of_xattrs};
+use self::node::weight_of_xattrs;
+pub(crate) use self::node::{Bytes, Children, Kind, Node, Special};
+use crate::{
+    content::{Content, SharedContent, Store},
+    layers::Layers,
+};
 
 /// What an operation answers: a value or an error number.
 pub(crate) type Answer<T> = Result<T, Errno>;
@@ -24,26 +34,25 @@ pub(crate) type Ino = u64;
 /// The root directory.
 pub(crate) const ROOT: Ino = 1;
 
-/// The most names in a tree: a name costs this process memory and a manifest an entry, but no byte of the quota.
-const NAMES_MAX: usize = manifest::ENTRIES_MAX;
-
-/// What a session may add to a tree, in bytes of this process's memory: names and targets cost no byte of the quota either, and this
-/// process is outside the session's memory limit.
+/// What a session may add to a tree, in bytes of this process's memory: names and targets cost no byte of the quota, and this process is
+/// outside the session's memory limit.
 const GROWTH_MAX: usize = 1 << 30;
 
 /// What a session may add in extended attributes. They are in the manifest as they are, and a manifest has a limit of its own.
 const XATTR_GROWTH_MAX: usize = 64 << 20;
 
-/// The most names of one node, as ext4 has it.
-const LINKS_MAX: usize = 65_000;
-
 /// The tree.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    nodes: BTreeMap<Ino, Node>,
+    layers: Layers,
+    /// The session's own nodes, and those of the layers that are more than their entry says.
+    made: HashMap<Ino, Node>,
+    /// How often the kernel knows each node of the layers; [`life::GONE`] if it is no more.
+    known: Vec<u32>,
     next: Ino,
     names: usize,
-    /// Estimated bytes of names and link targets, and of extended attributes; and how many there may be.
+    nodes: usize,
+    /// Estimated bytes of names and link targets that the session made, and of extended attributes that it set; and how many there may be.
     weight: Weight,
     limit: Weight,
 }
@@ -55,32 +64,67 @@ struct Weight {
     xattrs: usize,
 }
 
+/// A node to be looked at.
+pub(crate) enum Found<'a> {
+    /// As it is in memory.
+    Made(&'a Node),
+    /// As the layers have it, made for this look.
+    Sealed(Box<Node>),
+}
+
+impl Deref for Found<'_> {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        match self {
+            Self::Made(node) => node,
+            Self::Sealed(node) => node,
+        }
+    }
+}
+
 impl Tree {
-    /// A tree with an empty root directory.
-    pub(crate) fn new(mode: u32, now: i64) -> Self {
-        let mut root = Node::new(Kind::Directory(BTreeMap::new()), mode, now);
-        root.dirty = false;
+    /// What these layers show.
+    pub(crate) fn over(layers: Layers) -> Self {
         Self {
-            nodes: BTreeMap::from([(ROOT, root)]),
-            next: ROOT + 1,
-            names: 0,
+            made: HashMap::new(),
+            known: vec![0; layers.names_len()],
+            next: layers.names_len() as Ino + 1,
+            names: layers.names_len(),
+            nodes: layers.nodes_len(),
+            layers,
             weight: Weight {
                 names: 0,
                 xattrs: 0,
             },
             limit: Weight {
-                names: usize::MAX,
-                xattrs: usize::MAX,
+                names: GROWTH_MAX,
+                xattrs: XATTR_GROWTH_MAX,
             },
         }
     }
 
-    /// What is there now is the lower layers'. From here on a session adds to it, within limits.
-    pub(crate) fn limit_growth(&mut self) {
-        self.limit = Weight {
-            names: self.weight.names.saturating_add(GROWTH_MAX),
-            xattrs: self.weight.xattrs.saturating_add(XATTR_GROWTH_MAX),
-        };
+    /// The lower layers.
+    pub(crate) fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// True if a node is exactly what the layers say, where they say it; what is below it may differ.
+    pub(crate) fn is_untouched(&self, ino: Ino) -> bool {
+        !self.made.contains_key(&ino)
+    }
+
+    /// True if the lower layers have this node at this path.
+    pub(crate) fn is_from(&self, ino: Ino, path: &[u8]) -> bool {
+        self.layers.is_at(ino, path)
+    }
+
+    /// The directories of the layers in which names came or went.
+    pub(crate) fn changed_directories(&self) -> impl Iterator<Item = (Ino, &Children)> {
+        self.made.iter().filter_map(|(ino, node)| match &node.kind {
+            Kind::Directory(children) if self.layers.has(*ino) => Some((*ino, children)),
+            _ => None,
+        })
     }
 
     /// Sets all extended attributes of a node.
@@ -90,36 +134,120 @@ impl Tree {
         xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     ) -> Answer<()> {
         let new = weight_of_xattrs(&xattrs);
-        let node = self.nodes.get_mut(&ino).ok_or(Errno::ESTALE)?;
-        let weight = self.weight.xattrs - weight_of_xattrs(&node.xattrs) + new;
-        if weight > self.limit.xattrs && weight > self.weight.xattrs {
+        let (all, limit) = (self.weight.xattrs, self.limit.xattrs);
+        let node = self.node_mut(ino)?;
+        let weight = all - node.charged + new;
+        if weight > limit && weight > all {
             return Err(Errno::ENOSPC);
         }
-        (node.xattrs, self.weight.xattrs) = (xattrs, weight);
+        (node.xattrs, node.charged) = (xattrs, new);
+        self.weight.xattrs = weight;
         Ok(())
     }
 
     /// A node by its number.
-    pub(crate) fn node(&self, ino: Ino) -> Answer<&Node> {
-        self.nodes.get(&ino).ok_or(Errno::ESTALE)
+    pub(crate) fn node(&self, ino: Ino) -> Answer<Found<'_>> {
+        match self.made.get(&ino) {
+            Some(node) => Ok(Found::Made(node)),
+            None => Ok(Found::Sealed(Box::new(self.sealed(ino)?))),
+        }
     }
 
     /// A node to be changed.
     pub(crate) fn node_mut(&mut self, ino: Ino) -> Answer<&mut Node> {
-        self.nodes.get_mut(&ino).ok_or(Errno::ESTALE)
+        let node = self.held(ino)?;
+        node.changed = true;
+        Ok(node)
+    }
+
+    /// A node in memory.
+    fn held(&mut self, ino: Ino) -> Answer<&mut Node> {
+        if !self.made.contains_key(&ino) {
+            let node = self.sealed(ino)?;
+            self.made.insert(ino, node);
+        }
+        self.made.get_mut(&ino).ok_or(Errno::ESTALE)
+    }
+
+    /// A node as the layers have it.
+    fn sealed(&self, ino: Ino) -> Answer<Node> {
+        if self.is_gone(ino) {
+            return Err(Errno::ESTALE);
+        }
+        let entry = self.layers.entry(ino).ok_or(Errno::ESTALE)?;
+        let mut subdirectories = 0;
+        let kind = match entry.kind {
+            KindRef::Directory { .. } => {
+                let (count, directories) = self.layers.counts(ino).ok_or(Errno::EIO)?;
+                subdirectories = directories;
+                Kind::Directory(Children::sealed(count))
+            }
+            KindRef::File { len, segments } => Kind::File(Bytes::Sealed {
+                len,
+                stored: segments.stored(),
+            }),
+            KindRef::Symlink { target } => Kind::Symlink(target.to_vec()),
+            KindRef::Link { .. } | KindRef::Whiteout => return Err(Errno::EIO),
+        };
+        let mut node = Node::new(kind, entry.mode & MODE_MASK, entry.mtime_ns);
+        let owned = |(name, value): (&[u8], &[u8])| (name.to_vec(), value.to_vec());
+        node.xattrs = entry.xattrs.into_iter().map(owned).collect();
+        node.names = self.layers.names(ino);
+        (node.dirty, node.changed) = (false, false);
+        node.subdirectories = subdirectories;
+        Ok(node)
+    }
+
+    /// The bytes of a file. Of a sealed one they are opened, and stay so as long as the node is held.
+    pub(crate) fn content(&mut self, ino: Ino, store: &Store) -> Answer<SharedContent> {
+        let node = self.held(ino)?;
+        match &node.kind {
+            Kind::File(Bytes::Own(content)) => return Ok(content.clone()),
+            Kind::File(Bytes::Sealed { .. }) => {}
+            kind => return Err(kind.refusal()),
+        }
+        let lower = self.layers.file(ino)?;
+        let content = Arc::new(Content::sealed(store.file_number(), lower));
+        self.held(ino)?.kind = Kind::File(Bytes::Own(content.clone()));
+        Ok(content)
     }
 
     /// The number of nodes.
     pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+        self.nodes
     }
 
-    /// A directory's entries.
-    pub(crate) fn entries(&self, ino: Ino) -> Answer<&BTreeMap<Vec<u8>, Ino>> {
-        match &self.node(ino)?.kind {
-            Kind::Directory(entries) => Ok(entries),
-            _ => Err(Errno::ENOTDIR),
-        }
+    /// A directory's entries, sorted by name.
+    pub(crate) fn children(&self, ino: Ino) -> Answer<impl Iterator<Item = (&[u8], Ino)>> {
+        let (is_sealed, changes) = match self.made.get(&ino) {
+            Some(node) => {
+                let children = node.children()?;
+                (children.is_sealed(), Some(children.changes()))
+            }
+            None => {
+                self.sealed(ino)?.children()?;
+                (true, None)
+            }
+        };
+        let sealed = is_sealed.then(|| self.layers.children(ino));
+        let sealed = sealed.into_iter().flatten();
+        let same = sealed
+            .filter(move |(name, _)| !changes.is_some_and(|changes| changes.contains_key(*name)));
+        let own = changes.into_iter().flatten();
+        let own = own.filter_map(|(name, ino)| Some((name.as_slice(), (*ino)?)));
+        let (mut same, mut own) = (same.peekable(), own.peekable());
+        Ok(std::iter::from_fn(move || {
+            match (same.peek(), own.peek()) {
+                (Some((a, _)), Some((b, _))) if b < a => own.next(),
+                (None, _) => own.next(),
+                _ => same.next(),
+            }
+        }))
+    }
+
+    /// How many entries a directory has.
+    pub(crate) fn children_len(&self, ino: Ino) -> Answer<usize> {
+        Ok(self.node(ino)?.children()?.len())
     }
 
     /// The node of a name in a directory.
@@ -127,10 +255,31 @@ impl Tree {
         if name.len() > manifest::NAME_MAX {
             return Err(Errno::ENAMETOOLONG);
         }
-        self.entries(parent)?
-            .get(name)
-            .copied()
-            .ok_or(Errno::ENOENT)
+        match self.changed_child(parent, name)? {
+            Some(changed) => changed,
+            None => self.layers.child(parent, name),
+        }
+        .ok_or(Errno::ENOENT)
+    }
+
+    /// The node of a name that was this one when it was listed.
+    pub(crate) fn child_listed(&self, parent: Ino, name: &[u8], was: Ino) -> Answer<Ino> {
+        match self.changed_child(parent, name)? {
+            None if self.layers.is_first(was, parent, name) => Ok(was),
+            _ => self.child(parent, name),
+        }
+    }
+
+    /// What the session made of a name: a node or none. None if that is the layers' to say.
+    fn changed_child(&self, parent: Ino, name: &[u8]) -> Answer<Option<Option<Ino>>> {
+        match self.made.get(&parent) {
+            Some(node) => Ok(node.children()?.changed(name)),
+            None if self.is_gone(parent) || !self.layers.has(parent) => Err(Errno::ESTALE),
+            None => match self.layers.counts(parent) {
+                Some(_) => Ok(None),
+                None => Err(Errno::ENOTDIR),
+            },
+        }
     }
 
     /// The path of a node relative to the root, by its first name; of a node without a name, where it had its last.
@@ -138,18 +287,29 @@ impl Tree {
         let mut parts: Vec<&[u8]> = Vec::new();
         let mut at = ino;
         while at != ROOT {
-            let Some(node) = self.nodes.get(&at) else {
-                break;
-            };
-            let Some((parent, name)) = node.names.first() else {
-                parts.push(&node.gone);
+            let Some((parent, name)) = self.first_name(at) else {
+                if let Some(node) = self.made.get(&at) {
+                    parts.push(&node.gone);
+                }
                 break;
             };
             parts.push(name);
-            at = *parent;
+            at = parent;
         }
         parts.reverse();
         parts.join(&b'/')
+    }
+
+    /// The first name of a node, with its directory.
+    pub(crate) fn first_name(&self, ino: Ino) -> Option<(Ino, &[u8])> {
+        match self.made.get(&ino) {
+            Some(node) => {
+                let (parent, name) = node.names.first()?;
+                Some((*parent, name))
+            }
+            None if self.is_gone(ino) => None,
+            None => self.layers.first_name(ino),
+        }
     }
 
     /// The path of a name in a directory.
@@ -168,372 +328,7 @@ impl Tree {
             .filter(|part| !part.is_empty())
             .try_fold(ROOT, |at, part| self.child(at, part))
     }
-
-    /// Adds a node under a new name.
-    pub(crate) fn add(&mut self, parent: Ino, name: &[u8], mut node: Node) -> Answer<Ino> {
-        self.may_add(parent, name)?;
-        self.has_room()?;
-        let ino = self.next;
-        self.next += 1;
-        let now = node.ctime;
-        node.names.push((parent, name.to_vec()));
-        self.weight.names += node.weight_of_target();
-        self.weight.xattrs += weight_of_xattrs(&node.xattrs);
-        self.nodes.insert(ino, node);
-        self.enter(parent, name, ino, now)?;
-        Ok(ino)
-    }
-
-    /// Gives what is no directory another name.
-    pub(crate) fn link(&mut self, ino: Ino, parent: Ino, name: &[u8], now: i64) -> Answer<()> {
-        let node = self.node(ino)?;
-        if node.is_directory() {
-            return Err(Errno::EPERM);
-        }
-        if node.names.is_empty() {
-            return Err(Errno::ENOENT);
-        }
-        if node.names.len() >= LINKS_MAX {
-            return Err(Errno::EMLINK);
-        }
-        self.may_add(parent, name)?;
-        self.has_room()?;
-        let node = self.node_mut(ino)?;
-        node.names.push((parent, name.to_vec()));
-        node.ctime = now;
-        self.enter(parent, name, ino, now)
-    }
-
-    /// Removes a name of something that is not a directory. Answers the node.
-    pub(crate) fn unlink(&mut self, parent: Ino, name: &[u8], now: i64) -> Answer<Ino> {
-        let ino = self.child(parent, name)?;
-        if self.node(ino)?.is_directory() {
-            return Err(Errno::EISDIR);
-        }
-        self.leave(parent, name, ino, now)?;
-        Ok(ino)
-    }
-
-    /// Removes an empty directory.
-    pub(crate) fn rmdir(&mut self, parent: Ino, name: &[u8], now: i64) -> Answer<Ino> {
-        let ino = self.child(parent, name)?;
-        if !self.entries(ino)?.is_empty() {
-            return Err(Errno::ENOTEMPTY);
-        }
-        self.leave(parent, name, ino, now)?;
-        Ok(ino)
-    }
-
-    /// Renames. With `replace` false an existing target is an error (`RENAME_NOREPLACE`).
-    pub(crate) fn rename(
-        &mut self,
-        from: (Ino, &[u8]),
-        to: (Ino, &[u8]),
-        replace: bool,
-        now: i64,
-    ) -> Answer<()> {
-        let moved = self.child(from.0, from.1)?;
-        let moved_is_directory = self.node(moved)?.is_directory();
-        if moved_is_directory && self.is_below(to.0, moved) {
-            return Err(Errno::EINVAL);
-        }
-        match self.child(to.0, to.1) {
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) if !replace => return Err(Errno::EEXIST),
-            // Two names of one file: rename does nothing (POSIX rename, "same file").
-            Ok(target) if target == moved => return Ok(()),
-            Ok(target) => {
-                match (moved_is_directory, self.node(target)?.is_directory()) {
-                    (true, false) => return Err(Errno::ENOTDIR),
-                    (false, true) => return Err(Errno::EISDIR),
-                    (true, true) if !self.entries(target)?.is_empty() => {
-                        return Err(Errno::ENOTEMPTY);
-                    }
-                    _ => {}
-                }
-                self.leave(to.0, to.1, target, now)?;
-            }
-        }
-        self.may_add(to.0, to.1)?;
-        self.leave(from.0, from.1, moved, now)?;
-        self.revive(moved, to, now)
-    }
-
-    /// Swaps two names (`RENAME_EXCHANGE`).
-    pub(crate) fn exchange(&mut self, a: (Ino, &[u8]), b: (Ino, &[u8]), now: i64) -> Answer<()> {
-        let (first, second) = (self.child(a.0, a.1)?, self.child(b.0, b.1)?);
-        if self.is_below(b.0, first) || self.is_below(a.0, second) {
-            return Err(Errno::EINVAL);
-        }
-        if first == second {
-            return Ok(());
-        }
-        self.leave(a.0, a.1, first, now)?;
-        self.leave(b.0, b.1, second, now)?;
-        self.revive(first, b, now)?;
-        self.revive(second, a, now)
-    }
-
-    /// Removes a whole subtree without looking at it; used when a layer hides it.
-    pub(crate) fn remove_subtree(&mut self, parent: Ino, name: &[u8], now: i64) -> Answer<()> {
-        let ino = self.child(parent, name)?;
-        let names: Vec<Vec<u8>> = self
-            .entries(ino)
-            .map(|entries| entries.keys().cloned().collect())
-            .unwrap_or_default();
-        for name in names {
-            self.remove_subtree(ino, &name, now)?;
-        }
-        self.leave(parent, name, ino, now)?;
-        self.collect(ino);
-        Ok(())
-    }
-
-    fn may_add(&self, parent: Ino, name: &[u8]) -> Answer<()> {
-        if name.is_empty()
-            || name == b"."
-            || name == b".."
-            || name.contains(&b'/')
-            || name.contains(&0)
-        {
-            return Err(Errno::EINVAL);
-        }
-        let directory = self.node(parent)?;
-        if directory.names.is_empty() && parent != ROOT {
-            return Err(Errno::ENOENT);
-        }
-        match self.child(parent, name) {
-            Ok(_) => Err(Errno::EEXIST),
-            Err(Errno::ENOENT) => Ok(()),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    fn has_room(&self) -> Answer<()> {
-        if self.names < NAMES_MAX && self.weight.names < self.limit.names {
-            Ok(())
-        } else {
-            Err(Errno::ENOSPC)
-        }
-    }
-
-    fn enter(&mut self, parent: Ino, name: &[u8], ino: Ino, now: i64) -> Answer<()> {
-        let is_directory = self.node(ino)?.is_directory();
-        let directory = self.node_mut(parent)?;
-        let Kind::Directory(entries) = &mut directory.kind else {
-            return Err(Errno::ENOTDIR);
-        };
-        entries.insert(name.to_vec(), ino);
-        directory.subdirectories += u32::from(is_directory);
-        (directory.mtime, directory.ctime, directory.dirty) = (now, now, true);
-        self.names += 1;
-        self.weight.names += weight_of_name(name);
-        Ok(())
-    }
-
-    fn leave(&mut self, parent: Ino, name: &[u8], ino: Ino, now: i64) -> Answer<()> {
-        let path = self.path_of(parent, name);
-        let is_directory = self.node(ino)?.is_directory();
-        let directory = self.node_mut(parent)?;
-        if let Kind::Directory(entries) = &mut directory.kind {
-            entries.remove(name);
-        }
-        directory.subdirectories -= u32::from(is_directory);
-        (directory.mtime, directory.ctime, directory.dirty) = (now, now, true);
-        let node = self.node_mut(ino)?;
-        node.names
-            .retain(|(at, known)| (*at, known.as_slice()) != (parent, name));
-        node.ctime = now;
-        node.gone = path;
-        self.names -= 1;
-        self.weight.names -= weight_of_name(name);
-        Ok(())
-    }
-
-    /// Gives a node that just lost a name another one.
-    fn revive(&mut self, ino: Ino, to: (Ino, &[u8]), now: i64) -> Answer<()> {
-        self.node_mut(ino)?.names.push((to.0, to.1.to_vec()));
-        self.enter(to.0, to.1, ino, now)
-    }
-
-    /// True if `ino` is `ancestor` or lies below it.
-    fn is_below(&self, ino: Ino, ancestor: Ino) -> bool {
-        let mut at = ino;
-        loop {
-            if at == ancestor {
-                return true;
-            }
-            match self.nodes.get(&at).and_then(|node| node.names.first()) {
-                Some((parent, _)) => at = *parent,
-                None => return false,
-            }
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::content::Content;
-
-    fn directory() -> Node {
-        Node::new(Kind::Directory(BTreeMap::new()), 0o755, 1)
-    }
-    fn symlink() -> Node {
-        Node::new(Kind::Symlink(b"x".to_vec()), 0o777, 1)
-    }
-
-    fn file() -> Node {
-        Node::new(Kind::File(Arc::new(Content::empty(1))), 0o644, 1)
-    }
-
-    #[test]
-    fn a_session_adds_names_and_attributes_within_limits_and_gets_back_what_it_removes() {
-        let mut tree = Tree::new(0o755, 0);
-        let attributes = |bytes: usize| BTreeMap::from([(b"user.a".to_vec(), vec![0; bytes])]);
-        let below = tree.add(ROOT, b"below", file()).unwrap();
-        tree.set_xattrs(below, attributes(XATTR_GROWTH_MAX))
-            .unwrap();
-        tree.limit_growth();
-        let f = tree.add(ROOT, b"f", file()).unwrap();
-        assert_eq!(
-            tree.set_xattrs(f, attributes(XATTR_GROWTH_MAX)),
-            Err(Errno::ENOSPC)
-        );
-        tree.set_xattrs(f, attributes(XATTR_GROWTH_MAX / 2))
-            .unwrap();
-        let g = tree.add(ROOT, b"g", file()).unwrap();
-        assert_eq!(
-            tree.set_xattrs(g, attributes(XATTR_GROWTH_MAX / 2)),
-            Err(Errno::ENOSPC)
-        );
-        tree.unlink(ROOT, b"f", 1).unwrap();
-        tree.collect(f);
-        tree.set_xattrs(g, attributes(XATTR_GROWTH_MAX / 2))
-            .unwrap();
-
-        let before = tree.weight.names;
-        tree.limit.names = before + 10 * weight_of_name(b"n0");
-        let mut made = 0;
-        while tree
-            .add(ROOT, format!("n{made}").as_bytes(), symlink())
-            .is_ok()
-        {
-            made += 1;
-        }
-        assert_eq!(made, 10);
-        assert_eq!(tree.add(ROOT, b"x", file()).err(), Some(Errno::ENOSPC));
-        tree.rename((ROOT, b"n0"), (ROOT, b"n1"), true, 1).unwrap();
-        for n in 1..made {
-            let ino = tree.unlink(ROOT, format!("n{n}").as_bytes(), 2).unwrap();
-            tree.collect(ino);
-        }
-        assert!(tree.weight.names <= before + 1, "of the one renamed over");
-    }
-
-    #[test]
-    fn rename_follows_posix() {
-        let mut tree = Tree::new(0o755, 0);
-        let a = tree.add(ROOT, b"a", directory()).unwrap();
-        let b = tree.add(ROOT, b"b", directory()).unwrap();
-        let f = tree.add(a, b"f", symlink()).unwrap();
-        assert_eq!(
-            tree.rename((ROOT, b"a"), (a, b"x"), true, 2),
-            Err(Errno::EINVAL)
-        );
-        assert_eq!(
-            tree.rename((ROOT, b"b"), (ROOT, b"a"), true, 2),
-            Err(Errno::ENOTEMPTY)
-        );
-        assert_eq!(
-            tree.rename((a, b"f"), (ROOT, b"b"), true, 2),
-            Err(Errno::EISDIR)
-        );
-        assert_eq!(
-            tree.rename((ROOT, b"b"), (a, b"f"), true, 2),
-            Err(Errno::ENOTDIR)
-        );
-        assert_eq!(
-            tree.rename((a, b"f"), (ROOT, b"b"), false, 2),
-            Err(Errno::EEXIST)
-        );
-        assert_eq!(tree.rename((a, b"f"), (b, b"g"), true, 2), Ok(()));
-        assert_eq!(tree.path(f), b"b/g");
-        assert_eq!(tree.rename((ROOT, b"b"), (ROOT, b"a"), true, 2), Ok(()));
-        assert_eq!(tree.path(f), b"a/g");
-        assert_eq!(tree.node(a).map(|node| node.names.len()), Ok(0));
-    }
-
-    #[test]
-    fn an_unlinked_open_file_lives_until_its_last_handle_and_lookup() {
-        let mut tree = Tree::new(0o755, 0);
-        let f = tree.add(ROOT, b"f", symlink()).unwrap();
-        tree.looked_up(f);
-        tree.opened(f, true).unwrap();
-        tree.unlink(ROOT, b"f", 2).unwrap();
-        tree.collect(f);
-        assert!(tree.node(f).is_ok());
-        tree.closed(f, true);
-        assert!(tree.node(f).is_ok());
-        tree.forget(f, 1);
-        assert_eq!(tree.node(f).err(), Some(Errno::ESTALE));
-        assert_eq!(tree.len(), 1);
-    }
-
-    #[test]
-    fn hard_links_share_a_node_and_renaming_one_over_the_other_does_nothing() {
-        let mut tree = Tree::new(0o755, 0);
-        let f = tree.add(ROOT, b"f", file()).unwrap();
-        tree.link(f, ROOT, b"g", 2).unwrap();
-        let s = tree.add(ROOT, b"s", symlink()).unwrap();
-        tree.link(s, ROOT, b"t", 2).unwrap();
-        assert_eq!(tree.node(s).unwrap().links(false), 2);
-        let d = tree.add(ROOT, b"d", directory()).unwrap();
-        assert_eq!(tree.link(d, ROOT, b"e", 2), Err(Errno::EPERM));
-        assert_eq!(tree.node(f).unwrap().links(false), 2);
-        tree.rename((ROOT, b"f"), (ROOT, b"g"), true, 3).unwrap();
-        assert_eq!(
-            (tree.child(ROOT, b"f"), tree.child(ROOT, b"g")),
-            (Ok(f), Ok(f))
-        );
-        tree.unlink(ROOT, b"f", 4).unwrap();
-        assert_eq!(tree.path(f), b"g");
-    }
-
-    #[test]
-    fn names_that_are_not_names_are_refused() {
-        let mut tree = Tree::new(0o755, 0);
-        for name in [&b""[..], b".", b"..", b"a/b", b"a\0b"] {
-            assert_eq!(
-                tree.add(ROOT, name, symlink()).err(),
-                Some(Errno::EINVAL),
-                "{name:?}"
-            );
-        }
-        assert_eq!(
-            tree.add(ROOT, &[b'n'; 256], symlink()).err(),
-            Some(Errno::ENAMETOOLONG)
-        );
-        assert!(tree.add(ROOT, &[0xff; 255], symlink()).is_ok());
-    }
-
-    #[test]
-    fn an_exchange_swaps_and_never_makes_a_loop() {
-        let mut tree = Tree::new(0o755, 0);
-        let a = tree.add(ROOT, b"a", directory()).unwrap();
-        let b = tree.add(a, b"b", directory()).unwrap();
-        let f = tree.add(ROOT, b"f", symlink()).unwrap();
-        assert_eq!(
-            tree.exchange((ROOT, b"a"), (a, b"b"), 2),
-            Err(Errno::EINVAL)
-        );
-        tree.exchange((a, b"b"), (ROOT, b"f"), 2).unwrap();
-        assert_eq!(
-            (tree.path(b), tree.path(f)),
-            (b"f".to_vec(), b"a/b".to_vec())
-        );
-    }
-}
+mod tests;

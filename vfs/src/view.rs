@@ -8,6 +8,7 @@
 mod attributes;
 mod callers;
 mod files;
+mod listed;
 #[cfg(test)]
 mod model;
 mod names;
@@ -30,7 +31,7 @@ use safelight_policies::{
     event::{Access, Op, Verdict},
     path::CentralPath,
 };
-use safelight_seal::manifest::Entry;
+use safelight_seal::manifest::Entries;
 
 use self::callers::Callers;
 pub(crate) use self::{
@@ -40,7 +41,7 @@ pub(crate) use self::{
 };
 use crate::{
     content::{SharedContent, Store},
-    layers::{self, Lower},
+    layers::Layers,
     log::Log,
     lower::Unreadable,
     tree::{Answer, Ino, Tree},
@@ -77,8 +78,6 @@ pub struct View {
     /// True if each node has an owner of its own: see [`View::for_many_users`].
     pub(crate) many: bool,
     tree: RwLock<Tree>,
-    /// Every path that the lower layers show.
-    lower: Lower,
     store: Arc<Store>,
     log: Arc<dyn Log>,
     clock: Clock,
@@ -109,9 +108,9 @@ pub struct Setup {
     pub clock: Clock,
 }
 
-/// The layers contradict each other: an entry lies in what is not a directory.
+/// The layers are no tree together: there is none, or they show more names than one manifest may have.
 #[derive(Debug, thiserror::Error)]
-#[error("the layers of {central} contradict each other")]
+#[error("the layers of {central} do not make a tree")]
 pub struct Unfit {
     /// Of which central path.
     pub central: CentralPath,
@@ -143,11 +142,11 @@ impl View {
     /// A view of sealed layers, lowest first, with the session's own changes on top if the store has a place for them.
     pub fn of_layers(
         setup: Setup,
-        layers: &[&[Entry]],
+        layers: Vec<Entries>,
         store: Arc<Store>,
         log: Arc<dyn Log>,
     ) -> Result<Self, Unfit> {
-        let (tree, lower) = layers::merge(layers, &store).map_err(|source| Unfit {
+        let layers = Layers::of(layers).map_err(|source| Unfit {
             central: setup.central.clone(),
             source,
         })?;
@@ -157,8 +156,7 @@ impl View {
             writable: setup.writable,
             owner: setup.owner,
             many: false,
-            tree: RwLock::new(tree),
-            lower,
+            tree: RwLock::new(Tree::over(layers)),
             store,
             log,
             clock: setup.clock,
@@ -185,10 +183,6 @@ impl View {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
-    }
-
-    pub(crate) fn lower(&self) -> &Lower {
-        &self.lower
     }
 
     /// The tree, to be looked at.

@@ -1,8 +1,9 @@
 //! Control groups: a leaf for each session, whose kill reaches every process of it, and limits where the host has the controllers.
 //!
 //! cgroup v2 is used wherever it is mounted, with or without controllers (a hybrid host has none there); limits then come from the memory
-//! and pids hierarchies of v1. A v1 group that somebody else has put us into is his to divide, so it is left alone. A leaf is locked by
-//! the agent that made it: one that is not locked belongs to nobody any more and is swept. (Documentation/admin-guide/cgroup-v2.rst)
+//! and pids hierarchies of v1. Where v2 has the cpu controller, all sessions together get what one group of the host gets. A v1 group that
+//! somebody else has put us into is his to divide, so it is left alone. A leaf is locked by the agent that made it: one that is not locked
+//! belongs to nobody any more and is swept. (Documentation/admin-guide/cgroup-v2.rst)
 
 mod places;
 
@@ -295,7 +296,8 @@ fn prepare(ours: &Path) -> io::Result<()> {
         _ => {}
     }
     for group in [ours.parent(), Some(ours)].into_iter().flatten() {
-        for controller in ["+memory", "+pids"] {
+        // With cpu, all sessions together weigh as much as one other group of the host, however many threads they have.
+        for controller in ["+memory", "+pids", "+cpu"] {
             let control = group.join("cgroup.subtree_control");
             if control.exists() {
                 let _ = fs::write(control, controller);

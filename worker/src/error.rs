@@ -61,12 +61,6 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// The filter does not compile.
-    #[error("the system-call filter does not compile")]
-    Filter {
-        /// Why.
-        source: seccompiler::BackendError,
-    },
     /// More views than one message can carry.
     #[error("{count} central paths are more than the {most} that a session can have")]
     TooManyViews {

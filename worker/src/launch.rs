@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use safelight_channel::Channel;
 
 use crate::{
@@ -45,30 +45,87 @@ pub struct LaunchIo {
 ///
 /// Call it from a thread that lives as long as the session: the kernel ends the launcher with the *thread* that started it.
 pub fn spawn(exe: &Path, plan: &Plan, io: LaunchIo) -> Result<Session, Error> {
-    let (ours, theirs) = Channel::pair().map_err(|source| Error::Channel { source })?;
-    ours.set_timeouts(Some(TAKE), Some(TAKE))
-        .map_err(|source| Error::Channel { source })?;
-    let start = |source| Error::Start {
-        path: exe.to_owned(),
-        source,
-    };
-    let joins = io.group.as_ref().map(Leaf::joins).transpose()?;
-    let joins = joins.unwrap_or_default();
-    let started =
-        start_launcher(exe, theirs, io.complain, joins.born_in.as_ref()).map_err(start)?;
-    let session = Session::new(started, ours, io.group, *plan.limits(), plan.tmp());
-    let mut descriptors = vec![io.view.as_fd()];
-    descriptors.extend(joins.tasks.iter().map(AsFd::as_fd));
-    session
-        .channel()
-        .send_with(
-            &ToSession::Start {
-                plan: Box::new(plan.clone()),
-            },
-            &descriptors,
-        )
-        .map_err(|source| Error::Channel { source })?;
-    Ok(session)
+    Launcher::start(exe, io.group, io.complain)?.build(plan, io.view)
+}
+
+/// A launcher that has no plan yet. While it becomes the program, there is time to make the plan.
+///
+/// Dropped without one, it is killed: it has done nothing that would have to be undone.
+#[derive(Debug)]
+pub struct Launcher {
+    /// `None` once it is a session's.
+    started: Option<Started>,
+}
+
+#[derive(Debug)]
+struct Started {
+    process: Spawned,
+    channel: Channel,
+    group: Option<Leaf>,
+    /// The `tasks` files of the groups that it joins by itself.
+    tasks: Vec<OwnedFd>,
+}
+
+impl Launcher {
+    /// Starts `exe __launch`, in its control group. For the thread that starts it the same holds as for [`spawn`].
+    pub fn start(exe: &Path, group: Option<Leaf>, complain: bool) -> Result<Self, Error> {
+        let (channel, theirs) = Channel::pair().map_err(|source| Error::Channel { source })?;
+        channel
+            .set_timeouts(Some(TAKE), Some(TAKE))
+            .map_err(|source| Error::Channel { source })?;
+        let start = |source| Error::Start {
+            path: exe.to_owned(),
+            source,
+        };
+        let joins = group.as_ref().map(Leaf::joins).transpose()?;
+        let joins = joins.unwrap_or_default();
+        let process =
+            start_launcher(exe, theirs, complain, joins.born_in.as_ref()).map_err(start)?;
+        Ok(Self {
+            started: Some(Started {
+                process,
+                channel,
+                group,
+                tasks: joins.tasks,
+            }),
+        })
+    }
+
+    /// Gives it its plan, and its end of the channel to the view server.
+    pub fn build(mut self, plan: &Plan, view: OwnedFd) -> Result<Session, Error> {
+        let gone = || Error::Channel {
+            source: safelight_channel::Error::Gone,
+        };
+        let Started {
+            process,
+            channel,
+            group,
+            tasks,
+        } = self.started.take().ok_or_else(gone)?;
+        let session = Session::new(process, channel, group, *plan.limits(), plan.tmp());
+        let mut descriptors = vec![view.as_fd()];
+        descriptors.extend(tasks.iter().map(AsFd::as_fd));
+        session
+            .channel()
+            .send_with(
+                &ToSession::Start {
+                    plan: Box::new(plan.clone()),
+                },
+                &descriptors,
+            )
+            .map_err(|source| Error::Channel { source })?;
+        Ok(session)
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        if let Some(started) = &self.started {
+            let pidfd = &started.process.pidfd;
+            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
 }
 
 /// Starts the launcher with its end of the channel as standard input.
@@ -92,13 +149,64 @@ fn start_launcher(
         null.as_fd()
     };
     let stdio = [channel.as_fd(), null.as_fd(), error];
-    let started = sys::spawn(&program, &command, stdio, group.map(AsFd::as_fd))?;
-    // We went on when it had become the program, or had ended because it could not.
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    match waitid(WaitId::PidFd(started.pidfd.as_fd()), look)? {
-        Some(ended) => Err(io::Error::from_raw_os_error(
-            ended.exit_status().unwrap_or(libc::EIO),
-        )),
-        None => Ok(started),
+    sys::spawn(&program, &command, stdio, group.map(AsFd::as_fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rustix::process::test_kill_process;
+
+    use super::*;
+
+    /// A program that goes on until it is killed, whatever its argument.
+    const TIRELESS: &str = "/usr/bin/yes";
+
+    #[test]
+    fn a_launcher_without_a_plan_is_gone_when_it_is_dropped() {
+        let launcher = Launcher::start(Path::new(TIRELESS), None, false).unwrap();
+        let pid = launcher.started.as_ref().unwrap().process.pid;
+        let pid = rustix::process::Pid::from_raw(pid.as_raw()).unwrap();
+        assert!(test_kill_process(pid).is_ok(), "it runs");
+        let begun = Instant::now();
+        drop(launcher);
+        assert!(test_kill_process(pid).is_err(), "it is killed and reaped");
+        assert!(begun.elapsed() < TAKE, "and did not have to be waited for");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_said_to_be_missing() {
+        let missing = Launcher::start(Path::new("/nowhere/safelight"), None, false);
+        let Err(Error::Start { source, .. }) = missing else {
+            panic!("{missing:?}");
+        };
+        assert_eq!(source.raw_os_error(), Some(libc::ENOENT));
+    }
+
+    #[test]
+    fn what_is_started_has_its_descriptors_and_no_variable_and_is_our_child() {
+        let launcher = Launcher::start(Path::new(TIRELESS), None, false).unwrap();
+        let process = &launcher.started.as_ref().unwrap().process;
+        let proc = |what: &str| format!("/proc/{}/{what}", process.pid);
+        assert!(std::fs::read(proc("environ")).unwrap().is_empty());
+        assert_eq!(
+            std::fs::read(proc("cmdline")).unwrap(),
+            b"/usr/bin/yes\0__launch\0"
+        );
+        assert_eq!(std::fs::read_link(proc("cwd")).unwrap(), Path::new("/"));
+        let status = std::fs::read_to_string(proc("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap().trim().to_owned()
+        };
+        assert_eq!(field("SigBlk:"), "0000000000000000");
+        assert_eq!(field("PPid:"), std::process::id().to_string());
+        let stands_for = |number: u32| {
+            let link = std::fs::read_link(proc(&format!("fd/{number}"))).unwrap();
+            link.to_string_lossy().into_owned()
+        };
+        assert!(stands_for(0).starts_with("socket:"), "{}", stands_for(0));
+        assert_eq!([1, 2].map(stands_for), ["/dev/null", "/dev/null"]);
     }
 }

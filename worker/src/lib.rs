@@ -25,6 +25,6 @@ pub mod without;
 
 pub use error::{Error, Unenforceable};
 pub use facts::HostFacts;
-pub use launch::{LaunchIo, spawn};
+pub use launch::{LaunchIo, Launcher, spawn};
 pub use plan::{Identity, Plan};
 pub use supervise::{Ended, Session};

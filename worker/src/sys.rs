@@ -7,7 +7,7 @@
 use std::{
     ffi::CStr,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
 
@@ -15,6 +15,7 @@ use nix::{
     sys::signal::SigSet,
     unistd::{ForkResult, Pid},
 };
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// The flag of `mount_setattr(2)` that says "the descriptor itself, and everything mounted below it".
 const WHOLE_TREE: libc::c_int = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
@@ -54,52 +55,121 @@ pub(crate) fn spawn(
     stdio: [BorrowedFd<'_>; 3],
     group: Option<BorrowedFd<'_>>,
 ) -> io::Result<Spawned> {
+    const CLEAR_SIGNAL_HANDLERS: u64 = 0x1_0000_0000;
     const INTO_CGROUP: u64 = 0x2_0000_0000;
     let arguments = [program.as_ptr(), argument.as_ptr(), ptr::null()];
     let environment = [ptr::null()];
-    let standard = stdio.map(|descriptor| descriptor.as_raw_fd());
+    let mut child = Child {
+        program: program.as_ptr(),
+        arguments: arguments.as_ptr(),
+        environment: environment.as_ptr(),
+        standard: stdio.map(|descriptor| descriptor.as_raw_fd()),
+        failed: 0,
+    };
+    let mut stack = Stack::new();
     let mut pidfd: libc::c_int = -1;
     // The kernel's own layout (linux/sched.h, struct clone_args, version 2): flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
     // tls, set_tid, set_tid_size, cgroup.
     let mut clone = [0u64; 11];
-    clone[0] = (libc::CLONE_PIDFD | libc::CLONE_VFORK)
-        .unsigned_abs()
-        .into();
+    let flags = (libc::CLONE_PIDFD | libc::CLONE_VFORK | libc::CLONE_VM).unsigned_abs();
+    clone[0] = u64::from(flags) | CLEAR_SIGNAL_HANDLERS;
     clone[1] = ptr::from_mut(&mut pidfd).addr() as u64;
     clone[4] = libc::SIGCHLD.unsigned_abs().into();
+    clone[5] = stack.0.as_mut_ptr().addr() as u64;
+    clone[6] = size_of_val(&*stack.0) as u64;
     if let Some(group) = group {
         clone[0] |= INTO_CGROUP;
         clone[10] = u64::from(group.as_raw_fd().unsigned_abs());
     }
-    // SAFETY: without CLONE_VM this is a fork: the child has its own copy of this memory, in which other threads may have left locks and the
-    // allocator in any state. It calls `become_program` only, which touches neither. The arguments are as the kernel reads them, and
-    // `pidfd` outlives the call.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, clone.as_ptr(), size_of_val(&clone)) };
-    if pid == 0 {
-        become_program(program, &arguments, &environment, standard);
+    // SAFETY: this thread waits (CLONE_VFORK) until the child has become the program or has ended, so `child`, what it points to, `stack` and
+    // `pidfd` outlive the child's use of them.
+    let pid = unsafe { clone_onto(&clone, &mut child) };
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    if pid < 0 {
+        return Err(io::Error::from_raw_os_error(-pid));
     }
-    check(pid)?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    if child.failed != 0 {
+        // It ends by itself; what matters is why.
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        return Err(io::Error::from_raw_os_error(child.failed));
+    }
     Ok(Spawned {
         pid: Pid::from_raw(pid),
         pidfd,
     })
 }
 
-/// The child's part: system calls only, then the program, or an end with the error number as exit code.
-fn become_program(
-    program: &CStr,
-    arguments: &[*const libc::c_char],
-    environment: &[*const libc::c_char],
+/// What the child needs to become the program.
+struct Child {
+    program: *const libc::c_char,
+    arguments: *const *const libc::c_char,
+    environment: *const *const libc::c_char,
     standard: [libc::c_int; 3],
-) -> ! {
-    // SAFETY: each call is async-signal-safe (signal-safety(7)) and works on integers, on a set of signals on our own stack, or on strings and
-    // arrays that end with a null and are borrowed for the call. The descriptors are above 2 or where they belong, so none is overwritten
-    // before it is copied. `_exit` runs no code of this program's.
+    /// The error number if it could not become the program. Read once the child is gone.
+    failed: libc::c_int,
+}
+
+/// The child's stack, aligned as the calling convention wants it. The child calls half a dozen thin functions of the C library on it.
+struct Stack(Box<[StackLine; 1024]>);
+
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+struct StackLine(#[expect(dead_code, reason = "memory that the child writes")] [u8; 16]);
+
+impl Stack {
+    fn new() -> Self {
+        Self(Box::new([StackLine([0; 16]); 1024]))
+    }
+}
+
+/// The system call, whose child goes on in [`become_program`] on a stack of its own, in this process's memory: to copy that first, for a child
+/// that gives it up at once, would cost more than all its other work. The process number, or the negative error number.
+///
+/// # Safety
+///
+/// `clone` names a stack that nobody else uses, and asks for CLONE_VM, CLONE_VFORK and no handlers of signals in the child; everything that
+/// `child` points to is as `execve(2)` wants it.
+unsafe fn clone_onto(clone: &[u64; 11], child: &mut Child) -> i64 {
+    let result: i64;
+    // SAFETY: the parent's registers are its own, and the kernel changes rax, rcx and r11 of them. The child begins behind `syscall` with a copy
+    // of them, an aligned empty stack, and never comes back from its call. It runs no handler, since it has none, and no code that would
+    // take a lock which another thread of this process may hold.
     unsafe {
-        for (to, from) in (0..).zip(standard) {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") clone.as_ptr(),
+            in("rsi") size_of_val(clone),
+            in("r12") ptr::from_mut(child),
+            in("r13") become_program as unsafe extern "C" fn(*mut Child) -> !,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// The child's part: system calls only, then the program, or an end with the error number where the parent finds it.
+///
+/// # Safety
+///
+/// For [`clone_onto`] only.
+unsafe extern "C" fn become_program(child: *mut Child) -> ! {
+    // SAFETY: each call is async-signal-safe (signal-safety(7)) and works on integers, on a set of signals on our own stack, or on strings and
+    // arrays that end with a null and that the waiting parent keeps. The descriptors are above 2 or where they belong, so none is overwritten
+    // before it is copied. `_exit` runs no code of this program's. `errno` is that of the parent's thread, which waits.
+    unsafe {
+        let child = &mut *child;
+        for (to, from) in (0..).zip(child.standard) {
             // A descriptor that is in its place already must not be closed by exec.
             let copied = if from == to {
                 libc::fcntl(to, libc::F_SETFD, 0)
@@ -107,17 +177,25 @@ fn become_program(
                 libc::dup2(from, to)
             };
             if copied < 0 {
-                libc::_exit(*libc::__errno_location());
+                give_up(child);
             }
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        if libc::chdir(c"/".as_ptr()) < 0 {
-            libc::_exit(*libc::__errno_location());
+        if libc::chdir(c"/".as_ptr()) == 0 {
+            libc::execve(child.program, child.arguments, child.environment);
         }
-        libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
-        libc::_exit(*libc::__errno_location())
+        give_up(child)
+    }
+}
+
+/// Says why, and ends.
+fn give_up(child: &mut Child) -> ! {
+    // SAFETY: the first is this thread's own error number, the second ends the process without running code of this program's.
+    unsafe {
+        child.failed = *libc::__errno_location();
+        libc::_exit(1)
     }
 }
 

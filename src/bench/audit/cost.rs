@@ -15,7 +15,12 @@ use safelight_policies::{
     grant::{CentralGrant, CentralRule, CentralRules},
     id::{ClientAlias, JobId, ObjectId},
 };
-use safelight_seal::{job_key::JobKey, manifest::Entry, random::SystemRandom, segment::DedupKey};
+use safelight_seal::{
+    job_key::JobKey,
+    manifest::{Entries, Entry},
+    random::SystemRandom,
+    segment::DedupKey,
+};
 use safelight_vfs::{
     area::Area,
     content::Store,
@@ -184,7 +189,8 @@ fn mount(at: &Path, entries: &[Entry], area: Area, log: Arc<dyn Log>) -> Result<
         clock: process::now,
     };
     let store = Arc::new(Store::new(Segments::new(area), None));
-    let view = View::of_layers(setup, &[entries], store, log).or_fail(Kind::Internal)?;
+    let entries = Entries::of(entries).or_fail(Kind::Internal)?;
+    let view = View::of_layers(setup, vec![entries], store, log).or_fail(Kind::Internal)?;
     let device = mounting::mount_at(at)?;
     let serve = move || {
         if let Err(error) = safelight_vfs::serve(Arc::new(view), device, 2) {

@@ -60,22 +60,35 @@ fn merged(job: JobId, manifests: Vec<Manifest>, writable: bool) -> Result<Layers
     let single = manifests[0].trees.len() == 1;
     let entries = manifests
         .into_iter()
-        .map(|mut manifest| {
-            if single {
-                return manifest
-                    .trees
-                    .pop()
-                    .map(|tree| tree.entries)
-                    .unwrap_or_default();
-            }
-            manifest
-                .trees
-                .into_iter()
-                .flat_map(|tree| below(tree.path.as_str(), tree.entries))
-                .collect()
+        .filter_map(|mut manifest| match single {
+            true => manifest.trees.pop().map(|tree| tree.entries),
+            false => Some(together(manifest)),
         })
         .collect();
     Ok(Layers { central, entries })
+}
+
+/// All trees of a manifest as one, below their central paths.
+fn together(manifest: Manifest) -> Vec<Entry> {
+    let trees = manifest.trees.into_iter();
+    let mut entries: Vec<Entry> = trees
+        .flat_map(|tree| below(tree.path.as_str(), tree.entries))
+        .chain([directory(Vec::new())])
+        .collect();
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    // What is above several of them is there once.
+    entries.dedup_by(|a, b| a.path == b.path);
+    entries
+}
+
+fn directory(path: Vec<u8>) -> Entry {
+    Entry {
+        path,
+        kind: EntryKind::Directory { opaque: false },
+        mode: 0o755,
+        mtime_ns: 0,
+        xattrs: Vec::new(),
+    }
 }
 
 /// A tree moved below its own central path, with the directories above it.
@@ -86,13 +99,6 @@ fn below(central: &str, entries: Vec<Entry>) -> Vec<Entry> {
         .enumerate()
         .filter(|(_, byte)| **byte == b'/')
         .map(|(slash, _)| central[..slash].to_vec());
-    let directory = |path: Vec<u8>| Entry {
-        path,
-        kind: EntryKind::Directory { opaque: false },
-        mode: 0o755,
-        mtime_ns: 0,
-        xattrs: Vec::new(),
-    };
     let mut moved: Vec<Entry> = above.map(directory).collect();
     let place = |path: &[u8]| {
         if path.is_empty() {
@@ -113,7 +119,7 @@ fn below(central: &str, entries: Vec<Entry>) -> Vec<Entry> {
 
 #[cfg(test)]
 mod tests {
-    use safelight_seal::manifest::{Kind as ManifestKind, Tree};
+    use safelight_seal::manifest::{Entries, Kind as ManifestKind, Tree};
 
     use super::*;
 
@@ -129,6 +135,7 @@ mod tests {
         }
     }
 
+    /// A manifest of trees with files right in their roots.
     fn manifest(trees: &[(&str, &[&str])]) -> Manifest {
         let file = |path: &&str| {
             let segments = Vec::new();
@@ -136,7 +143,10 @@ mod tests {
         };
         let tree = |(central, paths): &(&str, &[&str])| Tree {
             path: central.parse().unwrap(),
-            entries: paths.iter().map(file).collect(),
+            entries: [directory(Vec::new())]
+                .into_iter()
+                .chain(paths.iter().map(file))
+                .collect(),
         };
         Manifest {
             job: JOB,
@@ -159,13 +169,22 @@ mod tests {
             manifest(&[]),
         ];
         let layers = merged(JOB, one.to_vec(), false).unwrap();
-        assert_eq!(paths(&layers), [vec!["in"], vec!["0001"], vec![]]);
+        assert_eq!(paths(&layers), [vec!["", "in"], vec!["", "0001"]]);
         let two = [
             manifest(&[("/mnt/c", &["in"]), ("/out", &[])]),
             manifest(&[("/out", &["0001"])]),
         ];
         let layers = merged(JOB, two.to_vec(), false).unwrap();
-        assert_eq!(paths(&layers), [vec!["mnt", "mnt/c/in"], vec!["out/0001"]]);
+        assert_eq!(
+            paths(&layers),
+            [
+                vec!["", "mnt", "mnt/c", "mnt/c/in", "out"],
+                vec!["", "out", "out/0001"]
+            ]
+        );
+        for layer in &layers.entries {
+            assert!(Entries::of(layer).is_ok());
+        }
         assert!(merged(JOB, vec![manifest(&[])], false).is_err());
     }
 
@@ -176,6 +195,6 @@ mod tests {
             .collect();
         let layers = merged(JOB, all, false).unwrap();
         assert_eq!(layers.entries.len(), 10_001);
-        assert_eq!(layers.entries[10_000][0].path, b"10000");
+        assert_eq!(layers.entries[10_000][1].path, b"10000");
     }
 }

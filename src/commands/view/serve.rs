@@ -15,7 +15,7 @@ use safelight_policies::{
     event::Control,
     id::{ClientAlias, JobId, SessionId},
 };
-use safelight_seal::{manifest::Entry, random::SystemRandom, working::WorkingKey};
+use safelight_seal::{manifest::Entries, random::SystemRandom, working::WorkingKey};
 use safelight_vfs::{
     content::Store, lower::Segments, server::sealed_log::SealedLog, upper::Upper, view,
 };
@@ -160,7 +160,8 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
     let upper = heard.writable.then(|| upper(&state, opened.job()));
     let store = Store::new(Segments::new(opened.area), upper.transpose()?);
     let store = Arc::new(store);
-    let references: Vec<&[Entry]> = layers.entries.iter().map(Vec::as_slice).collect();
+    let entries = layers.entries.iter().map(|layer| Entries::of(layer));
+    let entries = entries.collect::<Result<_, _>>().or_fail(Kind::Internal)?;
     let setup = view::Setup {
         central: layers.central.path.clone(),
         judge: safelight_policies::central::Judge::for_grant(&layers.central)
@@ -169,7 +170,7 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         owner: (uid, nix::unistd::getgid().as_raw()),
         clock: process::now,
     };
-    let view = view::View::of_layers(setup, &references, store, log).map_err(|errno| {
+    let view = view::View::of_layers(setup, entries, store, log).map_err(|errno| {
         Failure::new(Kind::Internal, format!("the layers do not merge: {errno}"))
     })?;
     let device = mounting::mount_at(&arguments.directory)?;

@@ -80,6 +80,47 @@ pub struct Record {
     pub body: Body,
 }
 
+/// A record where it stands in a buffer: what [`Record`] is, without a copy of a sealed body.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct RecordRef<'a> {
+    /// See [`Record::seq`].
+    pub seq: u64,
+    /// See [`Record::at_ns`].
+    pub at_ns: u64,
+    /// See [`Record::source`].
+    pub source: Source,
+    /// What was said.
+    #[serde(borrow)]
+    pub body: BodyRef<'a>,
+}
+
+/// A body where it stands in a buffer; see [`Body`].
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BodyRef<'a> {
+    /// See [`Body::Control`].
+    Control(Control),
+    /// See [`Body::Sealed`].
+    Sealed {
+        /// See [`Body::Sealed`].
+        session: SessionId,
+        /// See [`Body::Sealed`].
+        index: u64,
+        /// The sealed record.
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> RecordRef<'a> {
+    /// Reads an encoded record; `None` if it is none, or more than one.
+    pub fn read(encoded: &'a [u8]) -> Option<Self> {
+        match postcard::take_from_bytes(encoded) {
+            Ok((record, [])) => Some(record),
+            _ => None,
+        }
+    }
+}
+
 /// The state of a log: enough to notice later that any record up to here was changed or removed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {

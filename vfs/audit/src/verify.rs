@@ -1,6 +1,6 @@
 //! Checks a whole log and names what is wrong with it.
 //!
-//! Two passes, each in constant memory. The first follows the links and notes each record that does not follow from the one before it (a
+//! First all threads look whether anything is wrong at all, which is seldom. If so, two more passes say what, each in constant memory. The first follows the links and notes each record that does not follow from the one before it (a
 //! *suspect*). The second, only if there are suspects, looks for the record that each of them says it follows: if the link holds
 //! with that one, the suspect is genuine and was only moved; if it does not hold, the suspect was changed.
 
@@ -13,6 +13,7 @@ use crate::{
     Error, Header,
     findings::{Finding, Run, order},
     format::{Chain, FRAME_MAX, Frame, HEADER_MAX, Linker, Split, split, split_despite_length},
+    pass::{Block, pass},
     record::{Checkpoint, Record},
     window::Window,
 };
@@ -45,6 +46,9 @@ impl Report {
 /// An error means that the file could not be read, or has another version; everything else is in the report.
 pub fn verify<R: Read + Seek>(mut source: R, anchor: Option<Checkpoint>) -> Result<Report, Error> {
     let read = |source| Error::Read { source };
+    if let Some(report) = whole(&mut source, anchor)? {
+        return Ok(report);
+    }
     source.seek(SeekFrom::Start(0)).map_err(read)?;
     let mut window = Window::new(source);
     let found = match Header::find(window.peek(HEADER_MAX).map_err(read)?) {
@@ -71,6 +75,41 @@ pub fn verify<R: Read + Seek>(mut source: R, anchor: Option<Checkpoint>) -> Resu
         .map_err(read)?;
     walk.settle(Window::new(source), begin)?;
     Ok(walk.report(found.header, anchor))
+}
+
+/// The report of a log with which nothing is wrong; `None` if something is.
+fn whole<R: Read + Seek>(
+    source: &mut R,
+    anchor: Option<Checkpoint>,
+) -> Result<Option<Report>, Error> {
+    let mut anchored = anchor.is_none();
+    let judge = |block: &Block| {
+        let mut met = anchor == Some(block.from.at);
+        let follow = block.records().all(|entry| {
+            let Some(entry) = entry else { return false };
+            met |= anchor.is_some_and(|anchor| {
+                anchor.records == entry.record.seq && anchor.chain == entry.link
+            });
+            true
+        });
+        (follow, met)
+    };
+    let passed = pass(source, judge, |(follow, met)| {
+        anchored |= met;
+        follow
+    });
+    let passed = match passed {
+        Ok(passed) => passed,
+        Err(Error::NotALog) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    anchored |= anchor == Some(passed.end.at);
+    Ok((passed.complete && anchored).then_some(Report {
+        header: Some(passed.header),
+        records: passed.end.at.records,
+        chain: passed.end.at.chain,
+        findings: Vec::new(),
+    }))
 }
 
 fn not_a_log() -> Report {

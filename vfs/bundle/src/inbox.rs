@@ -7,6 +7,7 @@
 mod agreed;
 mod listing;
 mod report;
+mod settle;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,51 +15,33 @@ use std::collections::{BTreeMap, HashMap};
 use safelight_policies::id::{ObjectId, VerifyKey};
 
 use crate::{
-    Areas, EntryName, Judgement, Medium, MediumError, Opened, ReadyName, Reason, Refusal, Seq,
-    Trust, Verdict, Windows, judge,
-    patience::{Patience, Subject},
+    Areas, EntryName, Judgement, Medium, MediumError, Opened, ReadyName, Refusal, Seq, Trust,
+    Verdict, Windows, judge,
+    patience::Patience,
     take::{Stop, Taker, read},
     window::{Mark, Row, Seen},
 };
 use agreed::{ENVELOPE_MAX, agreed};
 use listing::{Listing, Odd};
 pub use report::{Alarm, Delivery, InboxError, Keeper, Owed, Refused, Report, Waiting, Why};
+use settle::{Echoes, Settled};
 use watch::Watch;
 
 /// How long a settled letter may lie in the folder until its sender is told once more, in seconds.
 const RESEND: u64 = 600;
 /// How long an odd name may lie in the folder: something may be copying under it. In seconds.
 const ODD_MAX: u64 = 86_400;
-/// How many letters whose numbers are refused are answered within [`RESEND`]: whoever kept old letters can bring them again and again.
-const ECHOES_MAX: u32 = 256;
 
 /// The reader of hot folders. One for each reader's key, and one for each folder.
 pub struct Inbox {
     trust: Trust,
     windows: Windows,
     patience: Patience,
-    /// What needs no second look for a while, and since when.
-    settled: HashMap<EntryName, u64>,
+    /// What needs no second look for a while.
+    settled: HashMap<EntryName, Settled>,
     odd: BTreeMap<EntryName, u64>,
     watch: Watch,
     echoes: Echoes,
-}
-
-/// How many letters were answered whose numbers are refused, and since when.
-#[derive(Default)]
-struct Echoes {
-    since: u64,
-    count: u32,
-}
-
-impl Echoes {
-    fn may(&mut self, now: u64) -> bool {
-        if now.saturating_sub(self.since) >= RESEND {
-            (self.since, self.count) = (now, 0);
-        }
-        self.count = self.count.saturating_add(1);
-        self.count <= ECHOES_MAX
-    }
 }
 
 /// What one scan works with.
@@ -155,8 +138,10 @@ impl Inbox {
 
     fn read_all(&mut self, scan: &mut Scan<'_>) -> Result<(), InboxError> {
         self.settled
-            .retain(|_, since| scan.now.saturating_sub(*since) < RESEND);
+            .retain(|_, it| scan.now.saturating_sub(it.since) < RESEND);
         let listing = Listing::read(scan.medium, &self.trust, &self.settled)?;
+        self.settled
+            .retain(|name, it| !it.while_here || listing.settled.contains(name));
         self.odd
             .retain(|name, _| listing.odd.iter().any(|odd| odd.entry == *name));
         for odd in listing.odd {
@@ -216,26 +201,6 @@ impl Inbox {
         }
     }
 
-    fn refuse_or_wait(
-        &mut self,
-        name: ReadyName,
-        bytes: &[u8],
-        refusal: Refusal,
-        of: Option<ObjectId>,
-        scan: &mut Scan<'_>,
-    ) -> Result<(), InboxError> {
-        let digest = blake3::hash(bytes).into();
-        let subject = Subject::Letter(name.entry());
-        if refusal.may_heal() && !self.patience.is_over(subject, digest, scan.now) {
-            scan.report.waiting.push(Waiting {
-                name,
-                why: Why::Unsettled(refusal),
-            });
-            return Ok(());
-        }
-        self.refuse(name, refusal, of, scan)
-    }
-
     fn take(
         &mut self,
         opened: Opened,
@@ -275,17 +240,16 @@ impl Inbox {
         };
         let why = match taken {
             Ok((list, envelope)) => {
-                let row = self.row(&name, of, Some(Verdict::Accepted), scan.now);
                 let delivery = Delivery {
                     opened,
                     bytes,
                     list,
                     envelope,
                 };
-                self.keep(row, Some(&delivery), scan.keeper)?;
-                scan.report.accepted += 1;
-                self.done(&name, of, Verdict::Accepted, scan);
-                return Ok(());
+                if self.accept(&name, &delivery, scan)? {
+                    return Ok(());
+                }
+                Why::Another
             }
             Err(Stop::Refused(refusal)) => return self.refuse(name, refusal, Some(of), scan),
             Err(Stop::Objects(source)) => return Err(InboxError::Objects { source }),
@@ -301,83 +265,23 @@ impl Inbox {
         Ok(())
     }
 
-    fn refuse(
+    /// Keeps a letter that is complete. False if it is not due.
+    fn accept(
         &mut self,
-        name: ReadyName,
-        refusal: Refusal,
-        of: Option<ObjectId>,
+        name: &ReadyName,
+        delivery: &Delivery,
         scan: &mut Scan<'_>,
-    ) -> Result<(), InboxError> {
-        let verdict = Verdict::Refused {
-            code: refusal.code(),
-        };
-        if let Some(of) = of {
-            let row = self.row(&name, of, Some(verdict), scan.now);
-            self.keep(row, None, scan.keeper)?;
-            if name.kind.is_answered() {
-                scan.report.receipts.push(Owed {
-                    to: name.from,
-                    of,
-                    verdict,
-                });
-            }
+    ) -> Result<bool, InboxError> {
+        let due = scan.keeper.is_due(delivery);
+        if !due.map_err(|source| InboxError::Keep { source })? {
+            return Ok(false);
         }
-        self.set_aside(name.entry(), Some(name), refusal, scan);
-        Ok(())
-    }
-
-    /// A letter whose number is refused: its sender is told that, for a while once only, whoever brings it again.
-    fn echo(&mut self, name: ReadyName, refusal: Refusal, of: ObjectId, scan: &mut Scan<'_>) {
-        let code = refusal.code();
-        self.settled.insert(name.entry(), scan.now);
-        self.set_aside(name.entry(), Some(name), refusal, scan);
-        if name.kind.is_answered() && self.echoes.may(scan.now) {
-            scan.report.receipts.push(Owed {
-                to: name.from,
-                of,
-                verdict: Verdict::Refused { code },
-            });
-        }
-    }
-
-    fn set_aside(
-        &mut self,
-        entry: EntryName,
-        name: Option<ReadyName>,
-        refusal: Refusal,
-        scan: &mut Scan<'_>,
-    ) {
-        let reason = Reason {
-            code: refusal.code(),
-            reason: refusal.to_string(),
-            name: entry.to_string(),
-            from: name.map(|name| name.from.fingerprint()),
-            at: scan.now,
-        };
-        let left = scan.medium.set_aside(&self.trust.me, &entry, &reason).err();
-        if left.is_some() {
-            self.settled.insert(entry.clone(), scan.now);
-        }
-        scan.report.refused.push(Refused {
-            entry,
-            refusal,
-            left,
-        });
-    }
-
-    /// A letter that is settled: its sender is told, and removes it. One that needs no receipt is removed here.
-    fn done(&mut self, name: &ReadyName, of: ObjectId, verdict: Verdict, scan: &mut Scan<'_>) {
-        self.settled.insert(name.entry(), scan.now);
-        if name.kind.is_answered() {
-            scan.report.receipts.push(Owed {
-                to: name.from,
-                of,
-                verdict,
-            });
-        } else {
-            // If it cannot be removed, its sender removes it in time, and until then it is known.
-            let _ = scan.medium.remove_ready(&name.to, &name.entry());
-        }
+        let of = delivery.opened.of;
+        let row = self.row(name, of, Some(Verdict::Accepted), scan.now);
+        self.keep(row, Some(delivery), scan.keeper)?;
+        scan.report.accepted += 1;
+        self.done(name, of, Verdict::Accepted, scan);
+        Ok(true)
     }
 
     fn row(&self, name: &ReadyName, of: ObjectId, verdict: Option<Verdict>, now: u64) -> Row {

@@ -4,6 +4,7 @@
 //! derivation, so a blob opens for its purpose and place only. The header is authenticated and commits to the key.
 
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use crate::{
     Error,
@@ -40,6 +41,8 @@ pub enum Purpose {
     TaskLog = 4,
     /// What the client's own process needs to bring results home.
     Home = 5,
+    /// What the files of a job's inputs were like when they were read.
+    Files = 6,
 }
 
 impl ReadKey {
@@ -73,13 +76,25 @@ impl ReadKey {
         context: &[u8],
         blob: &[u8],
     ) -> Result<Vec<u8>, Error> {
+        check_len(blob.len().saturating_sub(OVERHEAD))?;
+        let mut bytes = self.open_blob_in_place(purpose, context, blob.to_vec())?;
+        Ok(std::mem::take(&mut *bytes))
+    }
+
+    /// Opens a blob in its own memory, for those that are too large to be there twice.
+    pub fn open_blob_in_place(
+        &self,
+        purpose: Purpose,
+        context: &[u8],
+        mut blob: Vec<u8>,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let malformed = |reason| Error::Malformed { what: WHAT, reason };
         check_len(blob.len().saturating_sub(OVERHEAD))?;
         let (header, rest) = blob
-            .split_first_chunk::<HEADER_LEN>()
+            .split_first_chunk_mut::<HEADER_LEN>()
             .ok_or(malformed("it is too short"))?;
         let (body, tag) = rest
-            .split_last_chunk::<TAG_LEN>()
+            .split_last_chunk_mut::<TAG_LEN>()
             .ok_or(malformed("it is too short"))?;
         let (found, keyed) = header.split_at(12);
         if found[..7] != MAGIC {
@@ -100,9 +115,12 @@ impl ReadKey {
         if !bool::from(expected.ct_eq(commitment)) {
             return Err(Error::NotAuthentic { what: WHAT });
         }
-        let mut bytes = body.to_vec();
-        cipher.open(WHAT, counting_nonce(0), header, &mut bytes, tag)?;
-        Ok(bytes)
+        cipher.open(WHAT, counting_nonce(0), header, body, tag)?;
+        let mut blob = Zeroizing::new(blob);
+        let end = blob.len() - TAG_LEN;
+        blob.truncate(end);
+        blob.drain(..HEADER_LEN);
+        Ok(blob)
     }
 
     fn blob_key(&self, purpose: Purpose, context: &[u8], salt: &[u8]) -> (Cipher, [u8; 32]) {

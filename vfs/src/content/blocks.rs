@@ -67,6 +67,12 @@ impl Blocks {
         blocks
     }
 
+    /// True if they are those of a sealed file that nobody changed.
+    pub(super) fn is_as_sealed(&self) -> bool {
+        let sealed = self.lower.as_ref().map(|lower| lower.len);
+        self.changed.is_empty() && sealed == Some(self.len) && self.lower_len == self.len
+    }
+
     /// Sealed bytes that would show in a block if it were not changed.
     pub(super) fn lower_at(&self, index: u64) -> u64 {
         let Some(lower) = &self.lower else { return 0 };

@@ -19,7 +19,7 @@ use safelight_policies::{
 use safelight_seal::{
     blob::Purpose,
     job_key::JobKey,
-    manifest::{Entry, Kind, Manifest, Tree as ManifestTree},
+    manifest::{Entries, Kind, Manifest, Opened, OpenedTree, Tree as ManifestTree},
     random::Random,
     working::WorkingKey,
 };
@@ -38,6 +38,7 @@ use crate::{
     lower::Segments,
     protocol::{Order, Sealed},
     session::ToLauncher,
+    tree::Found,
     upper::Upper,
     view::{Clock, Setup, View},
 };
@@ -59,7 +60,7 @@ impl Serving {
     /// Builds the views of the layers, of which the lowest are the inputs. Nothing is mounted yet.
     pub(super) fn prepare(
         order: &Order,
-        layers: &[Manifest],
+        layers: &[Opened],
         area: Area,
         attempt: &Area,
         log: Arc<SealedLog>,
@@ -82,7 +83,7 @@ impl Serving {
                 owner: order.owner,
                 clock,
             };
-            let view = View::of_layers(setup, &trees, store.clone(), log.clone())?;
+            let view = View::of_layers(setup, trees, store.clone(), log.clone())?;
             views.push(Arc::new(view));
         }
         let output = Arc::new(Console::new(Kept::new(store.clone(), order.output)));
@@ -317,13 +318,15 @@ impl Serving {
 
 /// What each layer has at a central path, lowest first. The inputs must have something, and an empty directory is enough; a task that was
 /// given fewer central paths has nothing at the others.
-fn entries<'a>(layers: &'a [Manifest], at: &CentralPath) -> Result<Vec<&'a [Entry]>, Error> {
-    let tree = |layer: &'a Manifest| layer.trees.iter().find(|tree| tree.path == *at);
-    if layers.first().and_then(tree).is_none() {
+fn entries(layers: &[Opened], at: &CentralPath) -> Result<Vec<Entries>, Error> {
+    fn tree<'a>(layer: &'a Opened, at: &CentralPath) -> Option<&'a OpenedTree> {
+        layer.trees.iter().find(|tree| tree.path == *at)
+    }
+    if layers.first().and_then(|layer| tree(layer, at)).is_none() {
         return Err(Error::DoesNotFit);
     }
-    let trees = layers.iter().filter_map(tree);
-    Ok(trees.map(|tree| tree.entries.as_slice()).collect())
+    let trees = layers.iter().filter_map(|layer| tree(layer, at));
+    Ok(trees.map(|tree| tree.entries.clone()).collect())
 }
 
 /// That this is run, as the log says it.
@@ -347,9 +350,11 @@ fn has_output(view: &View, path: &[u8]) -> bool {
     below.is_some_and(|path| {
         let tree = view.tree();
         // What the client sent in is not an output, whatever its name.
-        tree.resolve(path)
-            .and_then(|ino| tree.node(ino))
-            .is_ok_and(|node| !node.is_special() && (node.dirty || !node.is_from(path)))
+        tree.resolve(path).is_ok_and(|ino| {
+            let is_output =
+                |node: Found<'_>| !node.is_special() && (node.dirty || !tree.is_from(ino, path));
+            tree.node(ino).is_ok_and(is_output)
+        })
     })
 }
 

@@ -1,10 +1,11 @@
 //! One node of a tree: what it is, where it came from, and who still refers to it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
+use nix::errno::Errno;
 use safelight_seal::manifest;
 
-use super::Ino;
+use super::{Answer, Ino};
 use crate::content::SharedContent;
 
 /// What a name costs besides its own bytes, which are there twice: a node, and its place in two maps.
@@ -28,10 +29,12 @@ pub(crate) struct Node {
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Every name of the node: its directory and its name there. A directory has one, the root none.
     pub(crate) names: Vec<(Ino, Vec<u8>)>,
-    /// The paths at which the lower layers have this node: none if it is the session's own, several for hard links.
-    pub(crate) origins: Vec<Arc<[u8]>>,
-    /// True if the node no longer is what the lower layer has.
+    /// True if a manifest has to say something else of it than the lower layers do.
     pub(crate) dirty: bool,
+    /// True if it was ever to be changed, in whatever way: then it stays in memory.
+    pub(super) changed: bool,
+    /// What of its extended attributes counts as the session's.
+    pub(super) charged: usize,
     /// Directories among the entries.
     pub(super) subdirectories: u32,
     /// Where the node had its last name, once it has none.
@@ -45,11 +48,91 @@ pub(crate) struct Node {
 /// What a node is.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    Directory(BTreeMap<Vec<u8>, Ino>),
-    File(SharedContent),
+    Directory(Children),
+    File(Bytes),
     Symlink(Vec<u8>),
     /// What passes between those who open it never comes to us, and is gone with the session.
     Special(Special),
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    /// As the layers have them; nobody opened them yet.
+    Sealed {
+        len: u64,
+        stored: u64,
+    },
+    Own(SharedContent),
+}
+
+/// The entries of a directory: the layers', but for those that the session changed.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    /// True if there are entries of the layers below.
+    sealed: bool,
+    /// What a name is now; none if it is gone.
+    changes: BTreeMap<Vec<u8>, Option<Ino>>,
+    len: usize,
+}
+
+impl Children {
+    /// Those of a directory of the layers.
+    pub(super) fn sealed(len: usize) -> Self {
+        Self {
+            sealed: true,
+            len,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// Every name that was changed, and what it is now.
+    pub(crate) fn changes(&self) -> &BTreeMap<Vec<u8>, Option<Ino>> {
+        &self.changes
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What the session made of a name.
+    pub(super) fn changed(&self, name: &[u8]) -> Option<Option<Ino>> {
+        match self.changes.get(name) {
+            None if !self.sealed => Some(None),
+            changed => changed.copied(),
+        }
+    }
+
+    /// A name that is not there comes.
+    pub(super) fn enter(&mut self, name: &[u8], ino: Ino) {
+        self.changes.insert(name.to_vec(), Some(ino));
+        self.len += 1;
+    }
+
+    /// A name that is there goes; with `below`, there is one of the layers that would show then. True if it was the session's.
+    pub(super) fn leave(&mut self, name: &[u8], below: bool) -> bool {
+        self.len -= 1;
+        match self.sealed && below {
+            true => matches!(self.changes.insert(name.to_vec(), None), Some(Some(_))),
+            false => self.changes.remove(name).is_some(),
+        }
+    }
+}
+
+impl Kind {
+    /// Why there are no bytes to be read or written.
+    pub(crate) fn refusal(&self) -> Errno {
+        match self {
+            Self::Directory(_) => Errno::EISDIR,
+            Self::Symlink(_) => Errno::ELOOP,
+            Self::Special(_) | Self::File(_) => Errno::ENXIO,
+        }
+    }
 }
 
 /// A node that is a meeting point in the kernel, and nothing that could be sealed.
@@ -76,8 +159,9 @@ impl Node {
             atime: now,
             xattrs: BTreeMap::new(),
             names: Vec::new(),
-            origins: Vec::new(),
             dirty: true,
+            changed: true,
+            charged: 0,
             subdirectories: 0,
             gone: Vec::new(),
             lookups: 0,
@@ -93,11 +177,6 @@ impl Node {
             Kind::Directory(_) => 2 + self.subdirectories,
             _ => u32::try_from(self.names.len()).unwrap_or(u32::MAX),
         }
-    }
-
-    /// True if the lower layers have this node at this path.
-    pub(crate) fn is_from(&self, path: &[u8]) -> bool {
-        self.origins.iter().any(|origin| **origin == *path)
     }
 
     /// True if a handle is open that may write.
@@ -124,6 +203,21 @@ impl Node {
     /// The mode as it is sealed.
     pub(crate) fn sealed_mode(&self) -> u32 {
         self.mode & manifest::MODE_MASK
+    }
+
+    /// A directory's entries.
+    pub(crate) fn children(&self) -> Answer<&Children> {
+        match &self.kind {
+            Kind::Directory(children) => Ok(children),
+            _ => Err(Errno::ENOTDIR),
+        }
+    }
+
+    pub(super) fn children_mut(&mut self) -> Answer<&mut Children> {
+        match &mut self.kind {
+            Kind::Directory(children) => Ok(children),
+            _ => Err(Errno::ENOTDIR),
+        }
     }
 
     /// True if it exists in this session only.

@@ -8,7 +8,7 @@ use safelight_policies::{
 use safelight_seal::manifest::{NAME_MAX, XATTR_VALUE_MAX, XATTRS_MAX};
 
 use super::{Caller, Stop, View};
-use crate::tree::{Answer, Ino, Kind, ROOT, Special, Tree};
+use crate::tree::{Answer, Bytes, Ino, Kind, ROOT, Special, Tree};
 
 /// Only these extended attributes exist in a view.
 const XATTR_PREFIX: &[u8] = b"user.";
@@ -71,8 +71,9 @@ impl SetAttributes {
 pub(super) fn attributes(tree: &Tree, ino: Ino) -> Answer<Attributes> {
     let node = tree.node(ino)?;
     let (what, size, stored) = match &node.kind {
-        Kind::Directory(entries) => (What::Directory, entries.len() as u64 * 32, 0),
-        Kind::File(content) => (What::File, content.len(), content.stored()),
+        Kind::Directory(children) => (What::Directory, children.len() as u64 * 32, 0),
+        Kind::File(Bytes::Sealed { len, stored }) => (What::File, *len, *stored),
+        Kind::File(Bytes::Own(content)) => (What::File, content.len(), content.stored()),
         Kind::Symlink(target) => (What::Symlink, target.len() as u64, 0),
         Kind::Special(special) => (What::Special(*special), 0, 0),
     };
@@ -114,13 +115,18 @@ impl View {
             self.record(caller, Op::Setattr, &path, None, verdict, 0)?;
             return Err(Errno::EPERM);
         }
-        if let Some(size) = set.size {
-            let content = self.content(ino)?;
-            content
-                .truncate(self.store(), size)
-                .map_err(|why| self.unreadable(caller, Op::Setattr, &path, why))?;
-        }
-        let outcome = self.apply(caller, ino, set);
+        let outcome = match set.size {
+            Some(size) => {
+                // Nobody may let go of what is cut before it is known to be changed.
+                let content = self.content(ino, false)?;
+                let cut = content.truncate(self.store(), size);
+                let cut = cut.map_err(|why| self.unreadable(caller, Op::Setattr, &path, why));
+                let outcome = cut.map(|()| self.apply(caller, ino, set));
+                self.let_go(ino, false);
+                outcome?
+            }
+            None => self.apply(caller, ino, set),
+        };
         self.noted(
             caller,
             Op::Setattr,
@@ -186,8 +192,10 @@ impl View {
         let path = self.tree().path(ino);
         self.judge(caller, Op::Xattr, &path, Want::Read)?;
         let tree = self.tree();
-        let names = tree.node(ino)?.xattrs.keys();
-        Ok(names
+        let node = tree.node(ino)?;
+        Ok(node
+            .xattrs
+            .keys()
             .flat_map(|name| name.iter().copied().chain([0]))
             .collect())
     }

@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -14,11 +14,15 @@ use safelight_policies::{
     event::{Op, Verdict},
 };
 
-use super::{Attributes, Caller, Stop, View, attributes::attributes};
+use super::{
+    Attributes, Caller, Stop, View,
+    attributes::attributes,
+    listed::{LISTED_MAX, Listed},
+};
 use crate::{
     content::{Content, Part, SharedContent},
     lower::Unreadable,
-    tree::{Answer, Ino, Kind, ROOT},
+    tree::{Answer, Ino, Kind, ROOT, Tree},
     upper::Upper,
 };
 
@@ -48,46 +52,21 @@ pub(crate) enum Handle {
     Directory { ino: Ino, names: Mutex<Listed> },
 }
 
-/// Names that an open directory holds on to, counted against what all of them together may hold.
-#[derive(Debug, Default)]
-pub(crate) struct Listed {
-    names: Arc<[Vec<u8>]>,
-    bytes: u64,
-    all: Arc<AtomicU64>,
-}
-
-/// What open directories may hold together, in bytes of this process's memory: a listing costs no byte of the quota.
-const LISTED_MAX: u64 = 256 << 20;
-
-impl Listed {
-    fn new(names: Arc<[Vec<u8>]>, all: &Arc<AtomicU64>, most: u64) -> Answer<Self> {
-        // Beside its bytes, a name has a vector and an allocation.
-        let bytes = names.iter().map(|name| 40 + name.len() as u64).sum();
-        let listed = Self {
-            names,
-            bytes,
-            all: all.clone(),
-        };
-        if all.fetch_add(bytes, Ordering::Relaxed) + bytes > most {
-            return Err(Errno::ENOMEM);
-        }
-        Ok(listed)
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl View {
-    pub(crate) fn content(&self, ino: Ino) -> Answer<SharedContent> {
-        match &self.tree().node(ino)?.kind {
-            Kind::File(content) => Ok(content.clone()),
-            Kind::Directory(_) => Err(Errno::EISDIR),
-            Kind::Symlink(_) => Err(Errno::ELOOP),
-            Kind::Special(_) => Err(Errno::ENXIO),
+    /// The bytes of a file, which is held as if it were open until [`View::let_go`].
+    pub(super) fn content(&self, ino: Ino, writes: bool) -> Answer<SharedContent> {
+        let mut tree = self.tree_mut();
+        self.is_file(&tree, ino)?;
+        tree.opened(ino, writes)?;
+        let content = tree.content(ino, self.store());
+        drop(tree);
+        content.inspect_err(|_| self.let_go(ino, writes))
+    }
+
+    fn is_file(&self, tree: &Tree, ino: Ino) -> Answer<()> {
+        match &tree.node(ino)?.kind {
+            Kind::File(_) => Ok(()),
+            kind => Err(kind.refusal()),
         }
     }
 
@@ -100,7 +79,7 @@ impl View {
         if access.write {
             self.judge(caller, Op::OpenWrite, &path, Want::Write)?;
         }
-        let content = self.content(ino)?;
+        self.is_file(&self.tree(), ino)?;
         if access.write {
             let outcome = self.whole().map_err(Stop::from);
             outcome.or_else(|stop| self.noted(caller, Op::OpenWrite, &path, None, Err(stop)))?;
@@ -111,7 +90,7 @@ impl View {
         if access.write {
             self.record(caller, Op::OpenWrite, &path, None, Verdict::Allowed, 0)?;
         }
-        self.hold(ino, content, access, path)
+        self.hold(ino, access, path)
     }
 
     /// Creates a file and opens it.
@@ -125,13 +104,13 @@ impl View {
     ) -> Answer<(Attributes, u64)> {
         let attributes = self.make_file(caller, parent, name, mode)?;
         let path = self.tree().path_of(parent, name);
-        let number = self.hold(attributes.ino, self.content(attributes.ino)?, access, path)?;
+        let number = self.hold(attributes.ino, access, path)?;
         Ok((attributes, number))
     }
 
-    fn hold(&self, ino: Ino, content: SharedContent, access: Access, path: Vec<u8>) -> Answer<u64> {
+    fn hold(&self, ino: Ino, access: Access, path: Vec<u8>) -> Answer<u64> {
         let writes = access.write;
-        self.tree_mut().opened(ino, writes)?;
+        let content = self.content(ino, writes)?;
         let (read, written, failed) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(None));
         let added = self.add_handle(Handle::File {
             ino,
@@ -146,7 +125,7 @@ impl View {
     }
 
     /// A handle on a node is gone.
-    fn let_go(&self, ino: Ino, writes: bool) {
+    pub(super) fn let_go(&self, ino: Ino, writes: bool) {
         let gone = self.tree_mut().closed(ino, writes);
         self.give_back(gone);
     }
@@ -155,7 +134,7 @@ impl View {
     pub(crate) fn open_directory(&self, caller: Caller, ino: Ino) -> Answer<u64> {
         let path = self.tree().path(ino);
         self.judge(caller, Op::List, &path, Want::Traverse)?;
-        let is_directory = self.tree().entries(ino).map(drop);
+        let is_directory = self.tree().children_len(ino).map(drop);
         let outcome = is_directory.map_err(Stop::from);
         self.noted(caller, Op::List, &path, None, outcome)?;
         self.tree_mut().opened(ino, false)?;
@@ -185,11 +164,11 @@ impl View {
             *names = Listed::new(self.names(*ino)?, &self.listed, LISTED_MAX)?;
         }
         let names = names.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = names.names.clone();
+        let names = names.names();
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (index, name) in names.iter().enumerate().skip(from) {
+        for (index, (name, was)) in names.from(from) {
             let dots = name == b"." || name == b"..";
-            let Ok(of) = self.entry(*ino, name, known && !dots) else {
+            let Ok(of) = self.entry(*ino, name, was, known && !dots) else {
                 continue;
             };
             if each(index as u64 + 1, name, &of) {
@@ -203,15 +182,15 @@ impl View {
         Ok(())
     }
 
-    fn entry(&self, directory: Ino, name: &[u8], known: bool) -> Answer<Attributes> {
+    fn entry(&self, directory: Ino, name: &[u8], was: Ino, known: bool) -> Answer<Attributes> {
         let mut tree = self.tree_mut();
         let ino = match name {
             b"." => directory,
             b".." => {
-                let names = &tree.node(directory)?.names;
-                names.first().map_or(ROOT, |(parent, _)| *parent)
+                let above = tree.first_name(directory);
+                above.map_or(ROOT, |(parent, _)| parent)
             }
-            name => tree.child(directory, name)?,
+            name => tree.child_listed(directory, name, was)?,
         };
         if known {
             tree.looked_up(ino);
@@ -415,28 +394,5 @@ impl View {
     pub(crate) fn space(&self) -> (u64, u64, u64) {
         let (quota, used) = self.store().upper.as_ref().map_or((0, 0), Upper::space);
         (quota, used, self.tree().len() as u64)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn listings_hold_a_bounded_memory_and_give_it_back() {
-        let all = Arc::new(AtomicU64::new(0));
-        let names = || -> Arc<[Vec<u8>]> { vec![vec![b'n'; 60]; 10].into() };
-        let first = Listed::new(names(), &all, 2000).unwrap();
-        let second = Listed::new(names(), &all, 2000).unwrap();
-        assert_eq!(Listed::new(names(), &all, 2000).err(), Some(Errno::ENOMEM));
-        assert_eq!(
-            all.load(Ordering::Relaxed),
-            2000,
-            "what was refused is not counted"
-        );
-        drop(first);
-        let third = Listed::new(names(), &all, 2000).unwrap();
-        drop((second, third));
-        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 }

@@ -394,18 +394,21 @@ fn seen(view: &View) -> BTreeMap<Path, Seen> {
     let mut stack = vec![(Path::new(), ROOT)];
     while let Some((path, ino)) = stack.pop() {
         let of = view.attributes(ino).unwrap();
+        let content = view.tree.write().unwrap().content(ino, view.store());
         let tree = view.tree();
         let node = tree.node(ino).unwrap();
         let kind = match &node.kind {
-            Kind::Directory(entries) => {
-                stack.extend(entries.iter().map(|(name, ino)| (join(&path, name), *ino)));
+            Kind::Directory(_) => {
+                let children = tree.children(ino).unwrap();
+                stack.extend(children.map(|(name, ino)| (join(&path, name), ino)));
                 SeenKind::Directory
             }
             Kind::Symlink(target) => SeenKind::Symlink(target.clone()),
             Kind::Special(_) => SeenKind::Pipe,
-            Kind::File(content) => {
+            Kind::File(_) => {
                 let mut bytes = Vec::new();
                 content
+                    .unwrap()
                     .read(view.store(), 0, of.size as usize + 1, &mut bytes)
                     .unwrap();
                 SeenKind::File(bytes)

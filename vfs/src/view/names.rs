@@ -1,6 +1,6 @@
 //! Names: looking up, listing, creating, linking, renaming, removing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use safelight_policies::{
@@ -9,10 +9,10 @@ use safelight_policies::{
 };
 use safelight_seal::manifest::{NAME_MAX, PATH_MAX};
 
-use super::{Attributes, Caller, Stop, View, attributes::attributes};
+use super::{Attributes, Caller, Stop, View, attributes::attributes, listed::Names};
 use crate::{
     content::Content,
-    tree::{Answer, Ino, Kind, Node, Special, Tree},
+    tree::{Answer, Bytes, Children, Ino, Kind, Node, ROOT, Special, Tree},
 };
 
 /// How two names are to be renamed.
@@ -43,16 +43,19 @@ impl View {
     }
 
     /// The names in a directory as they are now, those that the policy hides left out; `.` and `..` first.
-    pub(super) fn names(&self, ino: Ino) -> Answer<Arc<[Vec<u8>]>> {
+    pub(super) fn names(&self, ino: Ino) -> Answer<Names> {
         let tree = self.tree();
         let path = tree.path(ino);
-        let shown = tree.entries(ino)?.keys();
-        let shown = shown.filter(|name| self.shows(&join(&path, name)));
-        Ok([&b"."[..], b".."]
-            .map(<[u8]>::to_vec)
-            .into_iter()
-            .chain(shown.cloned())
-            .collect())
+        let above = tree.first_name(ino).map_or(ROOT, |(parent, _)| parent);
+        let mut names = Names::default();
+        names.push(b".", ino);
+        names.push(b"..", above);
+        for (name, ino) in tree.children(ino)? {
+            if self.shows(&join(&path, name)) {
+                names.push(name, ino);
+            }
+        }
+        Ok(names)
     }
 
     /// The target of a symbolic link.
@@ -72,7 +75,7 @@ impl View {
         name: &[u8],
         mode: u32,
     ) -> Answer<Attributes> {
-        let kind = Kind::Directory(BTreeMap::new());
+        let kind = Kind::Directory(Children::default());
         self.make(caller, Op::Mkdir, parent, name, mode, kind)
     }
 
@@ -98,7 +101,14 @@ impl View {
         mode: u32,
     ) -> Answer<Attributes> {
         let content = Arc::new(Content::empty(self.store().file_number()));
-        self.make(caller, Op::Create, parent, name, mode, Kind::File(content))
+        self.make(
+            caller,
+            Op::Create,
+            parent,
+            name,
+            mode,
+            Kind::File(Bytes::Own(content)),
+        )
     }
 
     /// Makes a pipe or a socket: a name at which processes of the session meet. Device nodes do not exist in a session's view.
@@ -147,7 +157,9 @@ impl View {
             let path = tree.path_of(parent, name);
             let outcome = self.permit(&path, want).and_then(|()| {
                 self.whole()?;
-                self.inherit(caller, tree.node(parent)?, &mut node);
+                let above = tree.node(parent)?;
+                self.inherit(caller, &above, &mut node);
+                drop(above);
                 tree.add(parent, name, node)?;
                 Ok(known(&mut tree, parent, name)?)
             });
@@ -269,9 +281,8 @@ impl View {
             if self.judge.decide(&new, Want::Read) == Decision::Allow {
                 self.permit(&old, Want::Read)?;
             }
-            if let Some(entries) = ino.and_then(|ino| tree.entries(ino).ok()) {
-                let below = |name: &Vec<u8>| join(&below, name);
-                stack.extend(entries.iter().map(|(name, ino)| (Some(*ino), below(name))));
+            if let Some(children) = ino.and_then(|ino| tree.children(ino).ok()) {
+                stack.extend(children.map(|(name, ino)| (Some(ino), join(&below, name))));
             }
         }
         Ok(())

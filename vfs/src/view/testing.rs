@@ -16,7 +16,7 @@ use safelight_policies::{
     id::{JobId, ObjectId, SessionId},
 };
 use safelight_seal::{
-    manifest::{Entry, EntryKind, Kind, Manifest, SegmentRef, Tree as ManifestTree},
+    manifest::{Entries, Entry, EntryKind, Kind, Manifest, SegmentRef, Tree as ManifestTree},
     random::SystemRandom,
     segment::{DedupKey, SEGMENT_MAX, seal_segment},
     working::WorkingKey,
@@ -160,7 +160,14 @@ impl Bench {
         let key = WorkingKey::generate(&SystemRandom::new()).unwrap();
         let upper = Upper::new(file, key, self.quota);
         let store = Store::new(Segments::new(self.area.again()), Some(upper));
-        View::of_layers(self.setup(), layers, Arc::new(store), self.log.clone()).unwrap()
+        let layers = layers.iter().map(|layer| Entries::of(layer).unwrap());
+        View::of_layers(
+            self.setup(),
+            layers.collect(),
+            Arc::new(store),
+            self.log.clone(),
+        )
+        .unwrap()
     }
 
     /// Entries of a manifest from a list of paths with what they are; directories above must be in the list, but for the root.

@@ -26,7 +26,7 @@ use safelight_policies::{
     id::ObjectId,
 };
 use safelight_seal::{
-    manifest::{Entry, Tree},
+    manifest::{Entries, Entry, Tree},
     random::SystemRandom,
     segment::DedupKey,
     working::WorkingKey,
@@ -177,7 +177,8 @@ impl Bench {
         });
         let area = Area::open(self.area.root()).unwrap();
         let store = Arc::new(Store::new(Segments::new(area), upper));
-        let mut view = View::of_layers(setup, layers, store, self.log.clone()).unwrap();
+        let layers = layers.iter().map(|layer| Entries::of(layer).unwrap());
+        let mut view = View::of_layers(setup, layers.collect(), store, self.log.clone()).unwrap();
         if self.many {
             view = view.for_many_users();
         }

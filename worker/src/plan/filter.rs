@@ -4,19 +4,19 @@
 //! whose arguments a filter cannot see); the second is the policy's list, with arguments checked where a call can do harm. The kernel
 //! takes the stricter answer, and the later filter's among equals. A wrong architecture kills (Documentation/userspace-api/seccomp_filter.rst).
 
+mod tree;
+
 use std::{collections::BTreeMap, str::FromStr};
 
 use safelight_policies::{
     grant::{OnDeny, Seccomp},
     why_never,
 };
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
+use seccompiler::BpfProgram;
 use serde::{Deserialize, Serialize};
 use syscalls::Sysno;
 
+use self::tree::{Answer, Compare, Condition, Conditions};
 use crate::error::Error;
 
 /// Answered with `ENOSYS` always: programs fall back to `clone`, whose flags a filter can see, or to plain reads and writes.
@@ -83,10 +83,10 @@ const INIT: [&str; 24] = [
 /// One instruction of a BPF program (`struct sock_filter`, linux/filter.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instruction {
-    code: u16,
-    jt: u8,
-    jf: u8,
-    k: u32,
+    pub(crate) code: u16,
+    pub(crate) jt: u8,
+    pub(crate) jf: u8,
+    pub(crate) k: u32,
 }
 
 /// The filters of a session.
@@ -104,13 +104,13 @@ pub struct Filters {
 
 /// Compiles the session's filters.
 pub(super) fn filters(seccomp: &Seccomp) -> Result<Filters, Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let mut rules = BTreeMap::new();
     for name in &seccomp.allow {
         // The judge refuses these too; a filter that lets one through must not exist whoever asks for it.
         if why_never(name).is_some() && !NOT_THERE.contains(&name.as_str()) {
             return Err(Error::ForbiddenSyscall { name: name.clone() });
         }
-        rules.insert(number(name)?, arguments(name)?);
+        rules.insert(number(name)?, arguments(name));
     }
     let allowed = {
         let mut names: Vec<_> = seccomp
@@ -123,7 +123,7 @@ pub(super) fn filters(seccomp: &Seccomp) -> Result<Filters, Error> {
         names.dedup();
         names
     };
-    let mut absent: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    let mut absent = BTreeMap::new();
     for name in NOT_THERE.iter().chain(
         PROBED
             .iter()
@@ -134,19 +134,15 @@ pub(super) fn filters(seccomp: &Seccomp) -> Result<Filters, Error> {
         rules.insert(number(name)?, Vec::new());
     }
     for name in LAUNCHER {
-        rules.insert(number(name)?, arguments(name)?);
+        rules.insert(number(name)?, arguments(name));
     }
     let (deny, otherwise) = match seccomp.on_deny {
-        OnDeny::Errno => (SeccompAction::Errno(libc::EPERM.unsigned_abs()), "EPERM"),
-        OnDeny::Kill => (SeccompAction::KillProcess, "the process is killed"),
+        OnDeny::Errno => (Answer::Errno(libc::EPERM), "EPERM"),
+        OnDeny::Kill => (Answer::KillProcess, "the process is killed"),
     };
     Ok(Filters {
-        not_there: compile(
-            absent,
-            SeccompAction::Allow,
-            SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
-        )?,
-        policy: compile(rules, deny, SeccompAction::Allow)?,
+        not_there: tree::compile(&absent, Answer::Errno(libc::ENOSYS), Answer::Allow),
+        policy: tree::compile(&rules, Answer::Allow, deny),
         allowed,
         otherwise: otherwise.to_owned(),
     })
@@ -158,16 +154,16 @@ pub(crate) fn init() -> Result<Vec<Instruction>, Error> {
     for name in INIT {
         rules.insert(number(name)?, Vec::new());
     }
-    compile(
-        rules,
-        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
-        SeccompAction::Allow,
-    )
+    Ok(tree::compile(
+        &rules,
+        Answer::Allow,
+        Answer::Errno(libc::EPERM),
+    ))
 }
 
-fn number(name: &str) -> Result<i64, Error> {
+fn number(name: &str) -> Result<u32, Error> {
     Sysno::from_str(name)
-        .map(|number| i64::from(number.id()))
+        .map(|number| number.id().unsigned_abs())
         .map_err(|_| Error::UnknownSyscall {
             name: name.to_owned(),
         })
@@ -175,66 +171,38 @@ fn number(name: &str) -> Result<i64, Error> {
 
 /// The conditions on a call's arguments: any one of the rules is enough, all conditions of a rule must hold; no rule means "as it is".
 /// Arguments are compared as the kernel reads them: `int` and flags in 32 bits, so that garbage in the upper half changes nothing.
-fn arguments(name: &str) -> Result<Vec<SeccompRule>, Error> {
-    use SeccompCmpOp::{Eq, MaskedEq, Ne};
-    const NEW_NAMESPACES: u64 = 0x7e02_0000;
-    const FAST_OPEN: u64 = 0x2000_0000;
-    const PERSONALITY_QUERY: u64 = 0xffff_ffff;
-    const MPTCP: u64 = 262;
-    // (argument, comparison, value)
-    let rules: Vec<Vec<(u8, SeccompCmpOp, u64)>> = match name {
-        "clone" => vec![vec![(0, MaskedEq(NEW_NAMESPACES), 0)]],
-        // Terminal input, console and line-discipline tricks.
-        "ioctl" => vec![vec![
-            (1, Ne, libc::TIOCSTI),
-            (1, Ne, 0x541c),
-            (1, Ne, 0x5423),
-        ]],
-        "socket" => [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6]
-            .map(|family| vec![(0, Eq, widen(family)), (2, Ne, MPTCP)])
-            .to_vec(),
-        "socketpair" => vec![vec![(0, Eq, widen(libc::AF_UNIX))]],
-        "personality" => vec![vec![(0, Eq, 0)], vec![(0, Eq, PERSONALITY_QUERY)]],
-        // TCP Fast Open connects without connect().
-        "sendto" | "sendmmsg" => vec![vec![(3, MaskedEq(FAST_OPEN), 0)]],
-        "sendmsg" => vec![vec![(2, MaskedEq(FAST_OPEN), 0)]],
-        _ => Vec::new(),
+fn arguments(name: &str) -> Vec<Conditions> {
+    use Compare::{Equal, Masked, NotEqual};
+    const NEW_NAMESPACES: u32 = 0x7e02_0000;
+    const FAST_OPEN: u32 = 0x2000_0000;
+    const PERSONALITY_QUERY: u32 = 0xffff_ffff;
+    const MPTCP: u32 = 262;
+    const STI: u32 = 0x5412;
+    let when = |argument, compare, value| Condition {
+        argument,
+        compare,
+        value,
     };
-    rules.into_iter().map(rule).collect()
-}
-
-fn widen(number: i32) -> u64 {
-    u64::from(number.unsigned_abs())
-}
-
-fn rule(conditions: Vec<(u8, SeccompCmpOp, u64)>) -> Result<SeccompRule, Error> {
-    let conditions = conditions
-        .into_iter()
-        .map(|(argument, comparison, value)| {
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value)
-        })
-        .collect::<Result<_, _>>()
-        .map_err(|source| Error::Filter { source })?;
-    SeccompRule::new(conditions).map_err(|source| Error::Filter { source })
-}
-
-fn compile(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    other: SeccompAction,
-    matching: SeccompAction,
-) -> Result<Vec<Instruction>, Error> {
-    let program: BpfProgram = SeccompFilter::new(rules, other, matching, TargetArch::x86_64)
-        .and_then(TryInto::try_into)
-        .map_err(|source| Error::Filter { source })?;
-    Ok(program
-        .into_iter()
-        .map(|step| Instruction {
-            code: step.code,
-            jt: step.jt,
-            jf: step.jf,
-            k: step.k,
-        })
-        .collect())
+    match name {
+        "clone" => vec![vec![when(0, Masked(NEW_NAMESPACES), 0)]],
+        // Terminal input, console and line-discipline tricks.
+        "ioctl" => vec![[STI, 0x541c, 0x5423].map(|it| when(1, NotEqual, it)).into()],
+        "socket" => [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6]
+            .map(|family| {
+                let family = family.unsigned_abs();
+                vec![when(0, Equal, family), when(2, NotEqual, MPTCP)]
+            })
+            .to_vec(),
+        "socketpair" => vec![vec![when(0, Equal, libc::AF_UNIX.unsigned_abs())]],
+        "personality" => vec![
+            vec![when(0, Equal, 0)],
+            vec![when(0, Equal, PERSONALITY_QUERY)],
+        ],
+        // TCP Fast Open connects without connect().
+        "sendto" | "sendmmsg" => vec![vec![when(3, Masked(FAST_OPEN), 0)]],
+        "sendmsg" => vec![vec![when(2, Masked(FAST_OPEN), 0)]],
+        _ => Vec::new(),
+    }
 }
 
 /// The form in which the kernel takes it.
@@ -262,7 +230,7 @@ mod tests {
         let policy = catalogue.resolve(&PolicyName::new("generic").unwrap());
         let grant = policy.unwrap().admit(&Request::default()).unwrap();
         for call in &grant.terms().seccomp.allow {
-            let looked_at = !arguments(call).unwrap().is_empty();
+            let looked_at = !arguments(call).is_empty();
             assert_eq!(looked_at, filtered(call).is_some(), "{call}");
         }
     }

@@ -1,11 +1,13 @@
 //! One look at a recipient's folder: which letters to read, and what does not belong there. Bounded, whatever is in the folder.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::ControlFlow,
 };
 
 use crate::{EntryName, InboxError, Medium, ReadyName, Refusal, Seq, Trust, What};
+
+use super::settle::Settled;
 
 /// The most letters of one sender that are read in a scan.
 const LETTERS_MAX: usize = 2_048;
@@ -23,6 +25,8 @@ pub(super) struct Listing {
     /// By sender, the oldest first.
     pub(super) letters: Vec<ReadyName>,
     pub(super) odd: Vec<Odd>,
+    /// What is settled, and still here.
+    pub(super) settled: HashSet<EntryName>,
 }
 
 impl Listing {
@@ -30,15 +34,18 @@ impl Listing {
     pub(super) fn read(
         medium: &dyn Medium,
         trust: &Trust,
-        settled: &HashMap<EntryName, u64>,
+        settled: &HashMap<EntryName, Settled>,
     ) -> Result<Self, InboxError> {
         let mut senders: BTreeMap<[u8; 32], BTreeMap<(Seq, EntryName), ReadyName>> =
             BTreeMap::new();
         let mut odd = Vec::new();
+        let mut here = HashSet::new();
         let mut visit = |entry: crate::Entry| {
-            if entry.name.is_hidden() && entry.what == What::File
-                || settled.contains_key(&entry.name)
-            {
+            if settled.contains_key(&entry.name) {
+                here.insert(entry.name);
+                return ControlFlow::Continue(());
+            }
+            if entry.name.is_hidden() && entry.what == What::File {
                 return ControlFlow::Continue(());
             }
             match classify(&entry, trust) {
@@ -64,7 +71,11 @@ impl Listing {
             .into_values()
             .flat_map(BTreeMap::into_values)
             .collect();
-        Ok(Self { letters, odd })
+        Ok(Self {
+            letters,
+            odd,
+            settled: here,
+        })
     }
 }
 

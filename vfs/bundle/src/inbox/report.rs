@@ -24,6 +24,12 @@ pub struct Delivery {
 
 /// Keeps what is settled.
 pub trait Keeper {
+    /// False if a letter that is complete makes sense only after another that has not come. It waits, and nothing behind it does.
+    fn is_due(
+        &mut self,
+        delivery: &Delivery,
+    ) -> Result<bool, Box<dyn std::error::Error + Send + Sync>>;
+
     /// Stores a row and acts on a delivery, both or neither. A row with a verdict comes once for each letter; a row without one says that the letter waits.
     fn keep(
         &mut self,
@@ -83,6 +89,8 @@ pub enum Why {
     Medium(MediumError),
     /// For a store: its sender has none.
     NoArea,
+    /// For another letter, after which it makes sense.
+    Another,
 }
 
 /// What somebody should look at.

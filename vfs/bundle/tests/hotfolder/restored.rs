@@ -1,7 +1,7 @@
 //! A sender that was restored from a backup, and letters that are kept back.
 
 use safelight_bundle::{
-    AnyLetter, Code, Collected, Heartbeat, Kind, PrekeyBatch, Receipt, Seq, Verdict,
+    AnyLetter, Code, Collected, Heartbeat, Kind, PrekeyBatch, Receipt, Seq, Verdict, Why,
 };
 use safelight_policies::id::JobId;
 
@@ -80,6 +80,37 @@ fn what_a_restored_sender_announces_under_used_numbers_is_accepted_under_new_one
             .all(|(_, reason)| reason.code == Code::Replayed),
         "{aside:?}"
     );
+}
+
+#[test]
+fn what_comes_under_the_name_of_a_letter_that_was_collected_is_looked_at_at_once() {
+    let (mut client, mut site) = pair();
+    let (to, medium, mut now) = (site.signer.key(), Rough::new(1, 0), NOW);
+    let backup = client.ledger.clone();
+    client.announce(1, to, &[b"one"], now);
+    turns(&mut client, &mut site, &medium, &mut now);
+    assert_eq!(site.ledger.jobs().len(), 1);
+    restore(&mut client, &backup, now);
+    let (job, _) = client.announce(2, to, &[b"two"], now);
+    // Refused by its number, told, and sent anew: in less time than a settled letter is left alone.
+    turns(&mut client, &mut site, &medium, &mut now);
+    assert!(site.ledger.jobs().contains(&job));
+}
+
+#[test]
+fn a_letter_that_waits_for_another_waits_alone() {
+    let (mut client, mut site) = pair();
+    let (to, medium, mut now) = (site.signer.key(), Rough::new(1, 0), NOW);
+    let (early, posted) = client.announce(1, to, &[b"one"], now);
+    let (job, _) = client.announce(2, to, &[b"two"], now);
+    site.ledger.early.insert(posted.of);
+    client.turn(&medium, now);
+    let report = site.turn(&medium, now);
+    assert_eq!(site.ledger.jobs(), [job]);
+    assert!(matches!(&report.waiting[..], [it] if matches!(it.why, Why::Another)));
+    site.ledger.early.clear();
+    turns(&mut client, &mut site, &medium, &mut now);
+    assert_eq!(site.ledger.jobs(), [job, early]);
 }
 
 #[test]

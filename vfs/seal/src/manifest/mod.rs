@@ -7,6 +7,7 @@
 
 mod check;
 mod codec;
+mod opened;
 
 use std::collections::BTreeMap;
 
@@ -17,12 +18,9 @@ use safelight_policies::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use self::opened::{Entries, EntryRef, KindRef, Opened, OpenedTree, Segments};
 use crate::{
-    Error,
-    blob::Purpose,
-    identity::{SigningSecret, verify},
-    job_key::ReadKey,
-    random::Random,
+    Error, blob::Purpose, identity::SigningSecret, job_key::ReadKey, random::Random,
     segment::OpenKey,
 };
 
@@ -241,22 +239,7 @@ impl Manifest {
         kind: &Kind,
         by: &VerifyKey,
     ) -> Result<Self, Error> {
-        let bytes = key
-            .as_ref()
-            .open_blob(kind.purpose(), &kind.place(job), sealed);
-        let bytes = Zeroizing::new(bytes?);
-        let (signature, body) = bytes
-            .split_first_chunk::<SIGNATURE_LEN>()
-            .ok_or(check::malformed("it is too short"))?;
-        verify(kind.signing_context(), by, body, signature)?;
-        let manifest = Self::decode(body)?;
-        if manifest.job != job || manifest.kind != *kind {
-            return Err(Error::NotTheOne {
-                wanted: "the manifest of this job and attempt",
-                found: "the manifest of another",
-            });
-        }
-        Ok(manifest)
+        Ok(Opened::open(sealed.to_vec(), key, job, kind, by)?.unfold())
     }
 
     /// The manifest's bytes, after a check. They hold keys: they leave the process sealed only.

@@ -1,7 +1,7 @@
 //! What is sealed is what was there, and no more is sealed than has to be.
 
 use safelight_seal::{
-    manifest::{Entry, EntryKind, SegmentRef},
+    manifest::{Entries, Entry, EntryKind, SegmentRef},
     segment::{BLOCK, SEGMENT_MAX},
 };
 
@@ -213,10 +213,14 @@ fn a_layer_that_contradicts_itself_is_no_view() {
     let bench = Bench::new();
     let mut layer = bench.layer(&[("a", What::File(b"1")), ("b", What::File(b"2"))]);
     layer[2].path = b"a/b".to_vec();
+    assert_eq!(
+        Entries::of(&layer).err().unwrap().to_string(),
+        "a manifest is malformed: an entry is in no directory of the manifest"
+    );
     let store = crate::content::Store::new(crate::lower::Segments::new(bench.area.again()), None);
-    let view = View::of_layers(bench.setup(), &[&layer], store.into(), bench.log.clone());
+    let view = View::of_layers(bench.setup(), Vec::new(), store.into(), bench.log.clone());
     assert_eq!(
         view.unwrap_err().to_string(),
-        "the layers of /mnt/show contradict each other"
+        "the layers of /mnt/show do not make a tree"
     );
 }
