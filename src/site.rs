@@ -4,6 +4,7 @@
 //! comes back. A remote site renders for others: it holds no key but its warden's, and knows outlines only.
 
 mod arrivals;
+mod backup;
 mod card;
 mod chores;
 mod config;
@@ -23,6 +24,7 @@ mod voice;
 mod window;
 
 pub(crate) use self::{
+    backup::{backup, restore},
     card::{Card, Peer, Role},
     config::Config,
     folders::{Folder, Folders, Refused},
