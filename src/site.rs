@@ -4,6 +4,7 @@
 //! comes back. A remote site renders for others: it holds no key but its warden's, and knows outlines only.
 
 mod arrivals;
+mod backup;
 mod bell;
 mod card;
 mod chores;
@@ -26,6 +27,7 @@ mod voice;
 mod window;
 
 pub(crate) use self::{
+    backup::{backup, restore},
     bell::ring,
     card::{Card, Peer, Role},
     config::Config,

@@ -79,3 +79,5 @@ mod sessions;
 mod sites;
 #[path = "e2e/submit.rs"]
 mod submit;
+#[path = "e2e/wrangling.rs"]
+mod wrangling;
