@@ -57,7 +57,8 @@ const FEW: u64 = 8;
 /// Bytes that are read to begin with when a record is fetched.
 const FETCH: usize = 512;
 
-/// Records of one kind: the first of them, how many there are, and when the last was written. Bytes are those of all.
+/// Records of one kind: the first of them, how many there are, and when the last was written. Bytes are those of all, and the process may be
+/// any.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub(crate) record: OpenedRecord,
@@ -363,7 +364,7 @@ impl<'a> Index<'a> {
             session: who.session,
             access: Access {
                 at: tally.first,
-                pid: who.pid,
+                pid: 0,
                 comm: who.comm.clone(),
                 op: kind.op,
                 path: path(kind.path),

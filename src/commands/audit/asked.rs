@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Kind},
     opened::OpenedJob,
     process,
-    records::{self, ACTIONS, Group, Line, Logs, Moment, OpenedRecord, Paths, Walked, Wanted},
+    records::{self, ACTIONS, Line, Logs, Moment, OpenedRecord, Paths, Walked, Wanted},
     results,
     run::Books,
     state::State,
@@ -215,20 +215,6 @@ impl Asked {
                 found.shown += 1;
                 each(opened, record)
             })?;
-            found.failures.extend(walked.right().err());
-        }
-        Ok(found)
-    }
-
-    /// Shows what each job did and how often, in the time that is asked about.
-    pub(super) fn groups(
-        &self,
-        mut each: impl FnMut(&OpenedJob, &Group) -> Result<(), Failure>,
-    ) -> Result<Found, Failure> {
-        let mut found = Found::new(0, Vec::new());
-        for opened in &self.jobs {
-            let logs = self.logs(opened)?;
-            let walked = records::grouped(&logs, self.filter.span(), |group| each(opened, group))?;
             found.failures.extend(walked.right().err());
         }
         Ok(found)

@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     jobs,
     opened::OpenedJob,
-    records::{Group, Line, OpenedRecord, What, utc_of_ns},
+    records::{Line, OpenedRecord, What, utc_of_ns},
     results::task_name,
     terminal::shown,
 };
@@ -85,14 +85,18 @@ pub(super) fn run(arguments: &ReadersArgs) -> Result<(), Failure> {
         Wanted::Object(_) => paths[&job].iter().any(|known| known == path),
     };
     let mut readers: BTreeMap<Reader, Reading> = BTreeMap::new();
-    let walked = asked.groups(|opened, group| {
-        let record = &group.record;
+    let of_any = |record: &OpenedRecord| match &record.what {
+        What::Access { access, .. } => asked.jobs().iter().any(|it| meant(it.job(), &access.path)),
+        _ => false,
+    };
+    let keep = |record: &OpenedRecord| {
+        is_read(record) && asked.filter.keeps_kind(record) && of_any(record)
+    };
+    let walked = asked.each(keep, |opened, record| {
         if let What::Access { session, access } = &record.what
-            && is_read(record)
-            && asked.filter.keeps_kind(record)
             && meant(opened.job(), &access.path)
         {
-            add(&mut readers, opened.job(), *session, access, group);
+            add(&mut readers, opened.job(), *session, access, &record);
         }
         Ok(())
     })?;
@@ -118,9 +122,8 @@ fn add(
     job: JobId,
     session: SessionId,
     access: &Access,
-    group: &Group,
+    record: &OpenedRecord,
 ) {
-    let record = &group.record;
     let reader = Reader {
         job,
         path: access.path.clone(),
@@ -134,14 +137,12 @@ fn add(
         comm: access.comm.clone(),
     };
     let reading = readers.entry(reader).or_default();
-    if access.op == Op::OpenRead {
-        reading.opens += group.count;
-    }
+    reading.opens += u64::from(access.op == Op::OpenRead);
     if access.op == Op::CloseRead {
         reading.bytes = reading.bytes.saturating_add(access.bytes);
     }
-    let (first, last) = reading.times.unwrap_or((record.at_ns, group.last_ns));
-    reading.times = Some((first.min(record.at_ns), last.max(group.last_ns)));
+    let (first, last) = reading.times.unwrap_or((record.at_ns, record.at_ns));
+    reading.times = Some((first.min(record.at_ns), last.max(record.at_ns)));
     reading.node = record.place.as_ref().map(|place| place.node.to_string());
 }
 
@@ -243,7 +244,7 @@ mod tests {
         let mut readers = BTreeMap::new();
         for record in records.iter().filter(|record| is_read(record)) {
             if let What::Access { session, access } = &record.what {
-                add(&mut readers, job, *session, access, &record.clone().into());
+                add(&mut readers, job, *session, access, record);
             }
         }
         let rows: Vec<_> = readers

@@ -1,6 +1,6 @@
 //! What one block of a log comes to: which kinds of records it has, how many of each, and where they are. Pure but for the keys.
 //!
-//! Records are of one *kind* if they tell of the same act of the same process on the same path with the same answer. A question that does
+//! Records are of one *kind* if they tell of the same act of the same program on the same path with the same answer. A question that does
 //! not ask for single records is answered from kinds alone.
 
 use std::collections::{BTreeMap, HashMap, btree_map::Entry};
@@ -14,12 +14,11 @@ use safelight_seal::{audit_key::AuditKey, job_key::JobKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// Who did something.
+/// Who did something: a program of a session. Which of its processes it was, each of which may read all files once, single records tell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Who {
     pub(super) source: Source,
     pub(super) session: SessionId,
-    pub(super) pid: u32,
     pub(super) comm: String,
 }
 
@@ -296,17 +295,14 @@ impl Gathered {
     }
 
     fn who(&mut self, source: Source, session: SessionId, access: &AccessRef<'_>) -> Option<u32> {
-        let is = |who: &Who| {
-            (who.source, who.session, who.pid) == (source, session, access.pid)
-                && who.comm == access.comm
-        };
+        let is =
+            |who: &Who| (who.source, who.session) == (source, session) && who.comm == access.comm;
         // Mostly the one who asked before.
         let same = self.last.filter(|who| is(&self.whos.all[*who as usize]));
         if same.is_none() {
             self.last = Some(self.whos.number(&Who {
                 source,
                 session,
-                pid: access.pid,
                 comm: access.comm.to_owned(),
             })?);
         }
