@@ -71,8 +71,14 @@ fn everything_is_active_on_this_kernel() {
     }
     let features = diagnosis()["features"].as_object().expect("features");
     assert!(features.len() >= 8, "{features:?}");
+    // An older Landlock is said to be one; what stands in for it is what the other tests are about.
+    let newest = landlock_abi() >= crate::table::ABI;
     for (feature, found) in features {
-        assert_eq!(found["status"], "active", "{feature}: {found}");
+        let expected = match feature.as_str() {
+            "landlock" if !newest => "degraded",
+            _ => "active",
+        };
+        assert_eq!(found["status"], expected, "{feature}: {found}");
     }
 }
 

@@ -67,7 +67,7 @@ fn section(heading: &str) -> BTreeMap<String, Vec<String>> {
 
 /// The Landlock ABI of the kernel whose answers the table has. An older one refuses with other numbers, since another wall does it; that it refuses is
 /// what counts there.
-const ABI: u64 = 7;
+pub(crate) const ABI: u64 = 7;
 
 /// True if both are a refusal, on a kernel that is older than the table's.
 fn refused_otherwise(cell: &str, found: &str) -> bool {

@@ -7,8 +7,9 @@ mount -t devpts devpts /dev/pts; mount -t tmpfs -o mode=1777 shm /dev/shm; mount
 mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t securityfs security /sys/kernel/security
 exec < /dev/null > /dev/ttyS0 2>&1
 stty -F /dev/ttyS0 -onlcr 2>/dev/null
+for name in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -sfn /proc/self/${name#*:} /dev/${name%%:*}; done
 ip link set lo up
-hostname guest
+echo guest > /proc/sys/kernel/hostname
 chmod 1777 /tmp /var/tmp
 ulimit -n 65536
 export SAFELIGHT_REQUIRE=root,fuse,userns,landlock,python3,setpriv,ip,controllers

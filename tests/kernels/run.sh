@@ -16,7 +16,7 @@ KERNELS=("linux-image-cloud-amd64 6.1 2" "linux-image-6.12-cloud-amd64 6.12 6")
 TESTS=(walls::in_the_open walls::in_a_session walls::what_the_namespaces walls::what_the_filter walls::what_a_user walls::what_the_lack
   life:: results:: kernel::)
 SKIP=()
-# How long a guest may take in all, in seconds. Without KVM the processor is emulated, which takes ten times as long.
+# How long a guest may take in all, in seconds. The processor is emulated, which works wherever qemu does; with KERNELS_KVM set it is not.
 PATIENCE=${KERNELS_PATIENCE:-1500}
 
 safelight=$(realpath "$1") suite=$(realpath "$2")
@@ -41,7 +41,7 @@ kernel() {
 }
 
 # What a program needs to run, besides itself.
-libraries() { ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | xargs -rn1 realpath -s; }
+libraries() { { ldd "$1" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | xargs -r sh -c 'realpath -s "$@"; realpath "$@"' _; }
 
 # The guest's file system, as an archive: the same for each kernel.
 guest() {
@@ -56,7 +56,8 @@ guest() {
   } | sort -u | while read -r file; do
     [ -d "$file" ] && [ ! -L "$file" ] || echo "$file"
   done > "$work/files"
-  while read -r program; do libraries "$program"; done < <(echo "$safelight"; grep -E 's?bin/|\.so' "$work/files") | sort -u >> "$work/files"
+  for program in "$safelight" "$suite" /bin/bash /bin/grep /bin/sed /bin/mount /bin/ls /bin/ip /usr/bin/find /usr/bin/sort /usr/bin/setpriv \
+    /usr/bin/unshare /usr/bin/python3.11 /usr/lib/python3.11/lib-dynload/*.so; do libraries "$program"; done | sort -u >> "$work/files"
   # A file of /bin is one of /usr/bin where the two are one.
   sed -E 's#^/(bin|sbin|lib|lib64)/#/usr/\1/#' "$work/files" | sort -u | (cd / && sed 's#^/##' | cpio -pdm --quiet "$root" 2>/dev/null) || true
   ln -sf bash "$root/usr/bin/sh"
@@ -66,7 +67,9 @@ guest() {
   echo guest > "$root/etc/hostname"
   # The suite looks for both where they were when it was built.
   mkdir -p "$root$(dirname "$safelight")" "$root$source/docs" "$root/root"
-  strip -o "$root$safelight" "$safelight"; strip -o "$root/usr/bin/suite" "$suite"
+  strip -o "$root$safelight" "$safelight"
+  strip -o "$root/usr/bin/suite" "$suite" 2>/dev/null || cp "$suite" "$root/usr/bin/suite"
+  chmod 755 "$root/usr/bin/suite"
   cp "$source/docs/threats.md" "$root$source/docs/"
   cp "$here/guest.sh" "$root/init"; chmod 755 "$root/init"
   printf '%s\n' "${TESTS[@]}" > "$root/etc/tests"; printf '%s\n' "${SKIP[@]:-}" > "$root/etc/skip"
@@ -93,13 +96,14 @@ failed=0
 guest
 for line in "${KERNELS[@]}"; do
   read -r meta name abi <<< "$line"
+  [[ " ${KERNELS_ONLY:-$name} " == *" $name "* ]] || continue
   directory=$(kernel "$meta") || { echo "kernel $name: NOT RUN"; failed=1; continue; }
   initial "$directory/lib/modules" "$work/initial.cpio"
   accelerator=(-accel tcg,thread=multi)
-  [ -w /dev/kvm ] && [ -z "${KERNELS_EMULATE:-}" ] && accelerator=(-accel kvm)
+  [ -n "${KERNELS_KVM:-}" ] && accelerator=(-accel kvm)
   echo "kernel $name: $(basename "$directory"), ${accelerator[1]}"
   console=$keep/console-$name
-  timeout "$PATIENCE" qemu-system-x86_64 "${accelerator[@]}" -cpu max -smp 2 -m 4G -nodefaults -no-user-config -display none -no-reboot \
+  timeout "$PATIENCE" qemu-system-x86_64 "${accelerator[@]}" -cpu max,arch-capabilities=off -smp 2 -m 4G -nodefaults -no-user-config -display none -no-reboot \
     -serial "file:$console" -kernel "$directory"/boot/vmlinuz-* -initrd "$work/initial.cpio" \
     -append "console=ttyS0 panic=-1 quiet loglevel=1 safelight.abi=$abi" </dev/null || true
   tr -d '\r' < "$console" > "$work/console"
