@@ -328,7 +328,7 @@ fn of_talk(add: Add<'_>) {
         fence: Fence(7),
         cause: Cause::Exited { code: 0 },
         sealed: None,
-        audit: Some(object_id(b"log")),
+        audit: vec![object_id(b"log")],
         objects: vec![(object_id(b"log"), 3)],
     };
     add(9, "ended", &body(&Call::Ended(Box::new(ended))));
