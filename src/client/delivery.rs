@@ -18,6 +18,7 @@ mod names;
 mod same;
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     fs::File,
@@ -102,6 +103,8 @@ struct Store<'a> {
     moved: BTreeMap<&'a [u8], PathBuf>,
     /// Files that hard links of this tree name; filled in as they are stored.
     linked: BTreeMap<&'a [u8], Option<Stored>>,
+    /// How many files were stored without the attributes that they have.
+    bare: Cell<u64>,
 }
 
 /// How an entry ended up at home.
@@ -143,6 +146,7 @@ impl<'a> Store<'a> {
             earlier: None,
             moved: BTreeMap::new(),
             linked: links.into_iter().map(|to| (to, None)).collect(),
+            bare: Cell::new(0),
         })
     }
 
@@ -159,6 +163,13 @@ impl<'a> Store<'a> {
                 Ok(Outcome::Nothing) => {}
                 Err(error) => delivered.failed.push((wanted, error)),
             }
+        }
+        if self.bare.get() > 0 {
+            tracing::warn!(
+                "{} files are stored without their attributes: the file system of {} has no room for them, and the secure area keeps them",
+                self.bare.get(),
+                self.host.display()
+            );
         }
     }
 
@@ -354,7 +365,9 @@ impl<'a> Store<'a> {
             last_access: time,
             last_modification: time,
         };
-        attributes::give(&file, entry)?;
+        if !attributes::give(&file, entry)? {
+            self.bare.set(self.bare.get() + 1);
+        }
         rustix::fs::futimens(&file, &times)?;
         file.sync_all()?;
         give_name(&file.into(), parent, name)

@@ -26,6 +26,9 @@ pub(crate) struct Config {
     /// How often the hot folders are looked at, in milliseconds.
     #[serde(default = "poll")]
     pub(crate) poll_ms: u64,
+    /// How long something in a hot folder may look wrong, unchanged, before it is refused, in seconds: what is still being copied looks so.
+    #[serde(default = "patience")]
+    pub(crate) patience: u64,
     /// How often each peer is told that we live, in seconds.
     #[serde(default = "heartbeat")]
     pub(crate) heartbeat: u64,
@@ -52,6 +55,9 @@ pub(crate) struct Config {
 fn poll() -> u64 {
     500
 }
+fn patience() -> u64 {
+    3_600
+}
 fn heartbeat() -> u64 {
     300
 }
@@ -73,6 +79,7 @@ impl Config {
             role,
             listen,
             poll_ms: poll(),
+            patience: patience(),
             heartbeat: heartbeat(),
             beat: beat(),
             lease: lease(),

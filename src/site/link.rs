@@ -164,6 +164,14 @@ impl Link {
         })
     }
 
+    /// How long what looks wrong may do so, in seconds.
+    pub(super) fn patient(self, seconds: u64) -> Self {
+        Self {
+            inbox: self.inbox.patient(seconds),
+            ..self
+        }
+    }
+
     /// True if a command changed in the ledger what this link remembers.
     pub(super) fn is_stale(&self, state: &State) -> Result<bool, Failure> {
         Ok(self.peer.asked(state)? != self.asked)

@@ -116,7 +116,8 @@ impl Site {
         };
         let epoch = Epoch::new(crate::process::now_seconds(), random);
         let me = self.voice.public();
-        Link::open(&self.state, &self.books, me, own.as_ref(), peer, epoch)
+        let link = Link::open(&self.state, &self.books, me, own.as_ref(), peer, epoch)?;
+        Ok(link.patient(self.config.patience))
     }
 
     /// One turn. What fails is reported and tried again in the next one; it keeps nothing else from being done.

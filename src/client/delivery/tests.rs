@@ -472,3 +472,24 @@ fn attributes_come_home_and_another_is_another_file() {
     assert_eq!(delivered.aside.len(), 1);
     assert_eq!(read("f"), Ok(vec![0, 1, 255]));
 }
+
+#[test]
+fn a_file_whose_attributes_have_no_room_comes_home_without_them() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let home = Home::new();
+    // The kernel refuses a value of more than 64 KiB on every file system.
+    let mut file = home.file("f", "bytes");
+    file.xattrs = vec![
+        (b"user.a".to_vec(), b"1".to_vec()),
+        (b"user.b".to_vec(), vec![7; 65_537]),
+    ];
+    let delivered = home.deliver(vec![file.clone()], false);
+    delivered.complete().unwrap();
+    assert_eq!(home.read("f"), "bytes");
+    let read = |name: &str| getxattr(home.path("f"), name, &mut [0; 64][..]);
+    assert!(read("user.a").is_err(), "all or none");
+    // It is the same when it comes again; with one of the two it is another.
+    assert!(home.deliver(vec![file.clone()], false).aside.is_empty());
+    setxattr(home.path("f"), "user.a", b"1", XattrFlags::empty()).unwrap();
+    assert_eq!(home.deliver(vec![file], false).aside.len(), 1);
+}

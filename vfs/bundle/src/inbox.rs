@@ -68,6 +68,15 @@ impl Inbox {
         }
     }
 
+    /// How long something may look wrong, unchanged, before it is refused, in seconds: what is still being copied looks so. An hour otherwise.
+    #[must_use]
+    pub fn patient(self, seconds: u64) -> Self {
+        Self {
+            patience: Patience::of(seconds),
+            ..self
+        }
+    }
+
     /// Whom the inbox knows. Change it between scans.
     pub fn trust_mut(&mut self) -> &mut Trust {
         &mut self.trust

@@ -1,6 +1,6 @@
 //! How long something may look wrong before it is wrong. A file that is still being written looks like a bad one.
 //!
-//! A doubt ends when the thing looks right, or when it has not changed for [`SETTLE`]. That a file stopped changing never makes it good.
+//! A doubt ends when the thing looks right, or when it has not changed for as long as the reader is patient. That a file stopped changing never makes it good.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use safelight_policies::id::ObjectId;
 
 use crate::EntryName;
 
-/// How long something must stay wrong, unchanged, until it is refused; in seconds.
+/// How long something must stay wrong, unchanged, until it is refused, if the reader says nothing else; in seconds.
 pub(crate) const SETTLE: u64 = 3_600;
-/// How long something may be wrong at all; in seconds.
-const WRONG_MAX: u64 = 6 * SETTLE;
+/// How many times as long something may be wrong at all.
+const WRONG_MAX: u64 = 6;
 
 /// What is doubted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,12 +28,26 @@ struct Doubt {
 }
 
 /// The doubts of an inbox. In memory only: after a restart everything gets its time again.
-#[derive(Default)]
 pub(crate) struct Patience {
     doubts: BTreeMap<Subject, Doubt>,
+    settle: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::of(SETTLE)
+    }
 }
 
 impl Patience {
+    /// One that refuses what stayed wrong, unchanged, for so many seconds.
+    pub(crate) fn of(settle: u64) -> Self {
+        Self {
+            doubts: BTreeMap::new(),
+            settle,
+        }
+    }
+
     /// Notes that a thing looks wrong, with a digest of how. True if it has been wrong for long enough.
     pub(crate) fn is_over(&mut self, subject: Subject, digest: [u8; 32], now: u64) -> bool {
         let first = Doubt {
@@ -48,7 +62,8 @@ impl Patience {
             doubt.changed = now;
         }
         doubt.fresh = true;
-        now.saturating_sub(doubt.changed) >= SETTLE || now.saturating_sub(doubt.began) >= WRONG_MAX
+        now.saturating_sub(doubt.changed) >= self.settle
+            || now.saturating_sub(doubt.began) >= self.settle.saturating_mul(WRONG_MAX)
     }
 
     /// Ends a scan: what was not doubted in it is doubted no more. So memory is bounded by what one scan looks at.
@@ -71,7 +86,7 @@ mod tests {
         assert!(!patience.is_over(ONE, [0; 32], 99 + SETTLE));
         assert!(patience.is_over(ONE, [0; 32], 100 + SETTLE));
         assert!(!patience.is_over(ONE, [1; 32], 100 + SETTLE));
-        assert!(patience.is_over(ONE, [2; 32], 100 + WRONG_MAX));
+        assert!(patience.is_over(ONE, [2; 32], 100 + WRONG_MAX * SETTLE));
     }
 
     #[test]
