@@ -184,20 +184,11 @@ pub fn begin<R: Read + Seek>(mut source: R) -> Result<(Header, Position), Error>
 
 /// Steps over a log by its lengths alone and shows the ends of each block of about so many bytes to `each`.
 pub(crate) fn blocks<R: Read + Seek>(
-    mut source: R,
+    source: R,
     bytes: usize,
     mut each: impl FnMut(&Header, Position, Position) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (header, from) = begin(&mut source)?;
-    source
-        .seek(SeekFrom::Start(from.offset))
-        .map_err(|source| Error::Read { source })?;
-    let mut cutter = Cutter {
-        source,
-        rest: Vec::new(),
-        at: from,
-        bytes,
-    };
+    let (header, mut cutter) = Cutter::open(source, bytes)?;
     while let Some(block) = cutter.next()? {
         each(&header, block.from, block.to)?;
     }
@@ -207,7 +198,7 @@ pub(crate) fn blocks<R: Read + Seek>(
 /// Goes over a log from its beginning: `each` is asked of every block by some thread, and its answers go to `take` in order until that is
 /// false.
 pub fn pass<R, T>(
-    mut source: R,
+    source: R,
     each: impl Fn(&Block) -> T + Sync,
     mut take: impl FnMut(T) -> bool,
 ) -> Result<Passed, Error>
@@ -215,16 +206,7 @@ where
     R: Read + Seek,
     T: Send,
 {
-    let (header, from) = begin(&mut source)?;
-    source
-        .seek(SeekFrom::Start(from.offset))
-        .map_err(|source| Error::Read { source })?;
-    let mut cutter = Cutter {
-        source,
-        rest: Vec::new(),
-        at: from,
-        bytes: BLOCK_BYTES,
-    };
+    let (header, mut cutter) = Cutter::open(source, BLOCK_BYTES)?;
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS_MAX));
     let all = thread::scope(|scope| {
         // Blocks that wait and answers that wait are few, so a log of any size takes the same memory.
@@ -263,6 +245,25 @@ struct Cutter<R> {
     at: Position,
     /// A block ends with the frame that reaches this many bytes.
     bytes: usize,
+}
+
+impl<R: Read + Seek> Cutter<R> {
+    /// Begins behind the header, which it answers too.
+    fn open(mut source: R, bytes: usize) -> Result<(Header, Self), Error> {
+        let (header, at) = begin(&mut source)?;
+        let begun = source.seek(SeekFrom::Start(at.offset));
+        begun.map_err(|source| Error::Read { source })?;
+        let rest = Vec::new();
+        Ok((
+            header,
+            Self {
+                source,
+                rest,
+                at,
+                bytes,
+            },
+        ))
+    }
 }
 
 impl<R: Read> Cutter<R> {
