@@ -30,7 +30,7 @@ const BUSY: &str = "import time; t = time.perf_counter(); x = 0\nfor i in range(
 
 const POVRAY_SCENE: &str = "/usr/share/doc/povray/examples/advanced/woodbox.pov";
 
-const BLENDER_SCRIPT: &str = "import bpy\ns = bpy.context.scene\ns.render.engine = 'CYCLES'\ns.cycles.device = 'CPU'\ns.cycles.samples = 96\n\
+const BLENDER_SCRIPT: &str = "import bpy\ns = bpy.context.scene\ns.render.engine = 'CYCLES'\ns.cycles.device = 'CPU'\ns.cycles.samples = 96; s.cycles.use_denoising = False\n\
 s.render.resolution_x = 480\ns.render.resolution_y = 270\nimport os\n\
 s.render.filepath = os.path.join(os.getcwd(), 'frame.png')\nbpy.ops.render.render(write_still=True)\n";
 
@@ -159,6 +159,8 @@ impl Bench {
         let said = Command::new(command[0])
             .args(&command[1..])
             .current_dir(self.path("bare"))
+            // Blender believes this rather than the kernel.
+            .env("PWD", self.path("bare"))
             .stdin(Stdio::null())
             .output()
             .or_fail(Kind::Environment)?;

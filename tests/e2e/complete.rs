@@ -37,6 +37,7 @@ fn both(files: &[(&str, &str)], policy: &str, command: &[&str]) -> (Acts, Acts) 
         .arg(traces.join("of"))
         .args(command)
         .current_dir(&bare)
+        // As a session has it: Blender, for one, looks for its files where PWD says it is.
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin")
         .env("HOME", "/nonexistent");

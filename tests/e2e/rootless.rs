@@ -72,8 +72,8 @@ fn an_ordinary_user_mounts_a_view() {
     person.show();
     let script = "set -e; safelight run --quiet --central show:/mnt/central -- sh -c 'tr a-z A-Z < board.txt > loud.txt'; \
          mkdir at; safelight view mount last at; cat at/board.txt at/loud.txt; ls at; \
-         grep -c ' fuse.safelight ' /proc/self/mountinfo; ! echo x > at/new; fusermount3 -u at; \
-         ls -A at; grep -c ' fuse.safelight ' /proc/self/mountinfo || true; \
+         grep -c \"$PWD/at .* fuse.safelight \" /proc/self/mountinfo; ! echo x > at/new; fusermount3 -u at; \
+         ls -A at; grep -c \"$PWD/at .* fuse.safelight \" /proc/self/mountinfo || true; \
          while pgrep -u $(id -u) -f [_]_mount >/dev/null; do sleep 0.02; done; safelight audit verify last >&2";
     let ended = person.sh("666", script).ok();
     assert_eq!(
