@@ -45,10 +45,14 @@ mod faults;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/healing.rs"]
+mod healing;
 #[path = "e2e/hotfolders.rs"]
 mod hotfolders;
 #[path = "e2e/isolation.rs"]
 mod isolation;
+#[path = "e2e/kept.rs"]
+mod kept;
 #[path = "e2e/keys.rs"]
 mod keys;
 #[path = "e2e/kills.rs"]
@@ -79,5 +83,7 @@ mod sessions;
 mod sites;
 #[path = "e2e/submit.rs"]
 mod submit;
+#[path = "e2e/travels.rs"]
+mod travels;
 #[path = "e2e/wrangling.rs"]
 mod wrangling;

@@ -21,6 +21,8 @@ pub mod signed;
 pub mod talk;
 
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod seeds;

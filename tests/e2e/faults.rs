@@ -702,10 +702,10 @@ fn a_job_that_writes_more_than_its_quota_fails() {
 // --- Any moment ---------------------------------------------------------------------------------------------------------------------
 
 /// Numbers that are the same in every run of the test: xorshift64* (Vigna 2016).
-struct Moments(u64);
+pub(crate) struct Moments(pub(crate) u64);
 
 impl Moments {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

@@ -51,6 +51,33 @@ fn what_is_written_after_the_end_was_said_is_in_the_result_or_was_refused() {
 }
 
 #[test]
+#[ignore = "long: the server waits twenty seconds for the last handle"]
+fn a_session_that_somebody_still_holds_is_not_sealed() {
+    if !can_mount("a_session_that_somebody") {
+        return;
+    }
+    let job = Job::new("/mnt/show/late");
+    let (server, mut mounted) = begin(&job, job.order(1, vec![]));
+    let mut file = File::create(mounted.at.join("late")).unwrap();
+    file.write_all(b"before").unwrap();
+    // As a launcher does, which keeps nothing of the mount but the mount: the server's is the only descriptor.
+    mounted.device = File::open("/dev/null").unwrap();
+    server.agent.send(&ToView::Ended { cause: DONE }).unwrap();
+    let FromView::Refused { reason, .. } = hear(&server.agent) else {
+        panic!("it was sealed under a writer")
+    };
+    assert_eq!(reason, "a view is still in use after the session's end");
+    assert_eq!(objects(&server.attempt), 0, "something of it was sealed");
+    // Who holds on has nothing any more: the server is gone, and its keys with it.
+    assert!(
+        file.write_all(b"and after")
+            .and_then(|()| file.sync_all())
+            .is_err()
+    );
+    drop((file, mounted));
+}
+
+#[test]
 fn a_failed_attempt_is_sealed_apart_and_a_late_one_replaces_nothing() {
     if !can_mount("a_failed_attempt") {
         return;
