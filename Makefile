@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: setup build demo test test-all lint deny bench clean
+.PHONY: setup build demo test test-all fuzz-short lint deny bench clean
 
 PACKAGES := povray povray-examples povray-includes blender ffmpeg imagemagick python3-numpy git gcc libc6-dev fuse3 bubblewrap strace \
   python3 python3-venv util-linux iproute2
@@ -45,6 +45,25 @@ test: setup
 test-all: test
 	cargo test --workspace --no-fail-fast -- --ignored --skip the_process_that_is_killed --skip the_farm_that_is_killed
 
+# Every parser of bytes that are not ours, with made-up bytes: FUZZ_SECONDS for each target, beginning with the corpus. What is found is left in
+# fuzz/artifacts; it belongs into fuzz/corpus once it is mended. `cargo fuzz run` needs nightly only for its sanitizers, which are left out:
+# there is no unsafe code in what is fuzzed.
+FUZZ_SECONDS ?= 15
+FUZZ_TARGETS := sealed signed logs jobs talk
+fuzz-short:
+	@command -v cargo-fuzz >/dev/null || [ -x "$(TOOLS)/bin/cargo-fuzz" ] || cargo install -q --locked --root "$(TOOLS)" cargo-fuzz@0.13.2
+	@export PATH="$$PATH:$$(realpath -m "$(TOOLS)")/bin"; cargo fuzz build --fuzz-dir fuzz --target-dir fuzz/target -s none
+	@mkdir -p fuzz/artifacts; new="$$(mktemp -d)"; trap 'rm -rf "$$new"' EXIT; failed=""; ran=0; \
+	for target in $(FUZZ_TARGETS); do \
+	  mkdir "$$new/$$target"; log="$$new/$$target.log"; \
+	  if fuzz/target/*/release/$$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -timeout=20 -max_len=16384 -print_final_stats=1 \
+	    -artifact_prefix=fuzz/artifacts/$$target- "$$new/$$target" fuzz/corpus/$$target >"$$log" 2>&1; \
+	  then ran=$$((ran + $$(sed -n 's/^stat::number_of_executed_units: *//p' "$$log"))); \
+	  else tail -n 40 "$$log"; failed="$$failed $$target"; fi; \
+	done; \
+	if [ -n "$$failed" ]; then echo "fuzz result: FAILED.$$failed; see fuzz/artifacts"; exit 1; fi; \
+	echo "fuzz result: ok. $(words $(FUZZ_TARGETS)) targets, $$ran inputs tried, nothing found"
+
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -57,12 +76,13 @@ deny:
 	else echo "advisories: NOT CHECKED, the database cannot be reached from here"; fi
 
 # Side by side with what people use instead; installs it. Takes about a quarter of an hour, and empties the page cache of this machine.
-BENCH_PACKAGES := gocryptfs securefs
+BENCH_PACKAGES := gocryptfs securefs restic rclone rsync
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: build
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench launch
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
+	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench bundle
 
 clean:
 	cargo clean

@@ -5,6 +5,7 @@
 //! there is named with the reason, and a goal that could not be measured is never shown as met.
 
 pub(crate) mod audit;
+pub(crate) mod bundle;
 pub(crate) mod dispatch;
 mod host;
 pub(crate) mod launch;

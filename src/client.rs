@@ -11,6 +11,7 @@ mod notify;
 mod packing;
 pub(crate) mod process;
 mod protocol;
+mod remembered;
 pub(crate) mod rotation;
 mod sealing;
 mod serve;

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod commands;
 mod failure;
+mod farm;
 mod jobs;
 mod mounting;
 mod needed;

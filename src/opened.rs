@@ -226,6 +226,7 @@ mod tests {
             directory: "/bundle",
             parameter_values: None,
             asset_references: None,
+            environments: &[],
             job: None,
             overrides: &[],
         };

@@ -215,6 +215,7 @@ steps:
             template: TEMPLATE,
             parameter_values: None,
             asset_references: None,
+            environments: &[],
             job: None,
             overrides: &[],
         });

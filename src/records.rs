@@ -7,6 +7,8 @@
 
 mod action;
 mod export;
+mod index;
+pub(crate) mod joined;
 mod line;
 mod log;
 mod name;
@@ -16,6 +18,7 @@ mod place;
 mod reading;
 #[cfg(test)]
 pub(crate) mod samples;
+mod span;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -40,14 +43,17 @@ use crate::{
 pub(crate) use self::{
     action::{ACTIONS, action},
     export::{ExportFile, export},
+    index::Group,
+    joined::Unfit,
     line::Line,
-    log::{Log, Logs, Unfit, changed},
+    log::{Log, Logs, changed},
     name::{Name, Run},
     ocsf::ocsf,
     paths::{Paths, Summary, Touched, summary},
     place::Place,
+    span::Span,
     time::{Moment, utc, utc_of_ns},
-    walk::{Walked, in_order, one_by_one},
+    walk::{Walked, Wanted, ends, grouped, in_order},
 };
 
 /// One record as its client reads it.
@@ -97,14 +103,10 @@ impl What {
 pub(crate) fn read(state: &State, opened: &OpenedJob) -> Result<Vec<OpenedRecord>, Failure> {
     let logs = Logs::of(state, opened)?;
     let mut all = Vec::new();
-    let walked = in_order(
-        &logs,
-        |_| true,
-        |record| {
-            all.push(record);
-            Ok(())
-        },
-    )?;
+    let walked = in_order(&logs, Wanted::ALL, |record| {
+        all.push(record);
+        Ok(())
+    })?;
     walked.whole().map(|()| all)
 }
 

@@ -12,6 +12,7 @@ mod proof;
 
 use std::{
     fs::{self, File},
+    io::{Read, Seek, SeekFrom},
     os::unix::fs::DirBuilderExt,
     path::PathBuf,
 };
@@ -19,6 +20,7 @@ use std::{
 use safelight_audit::{
     Reader, Register, Statement,
     note::{Head, Role, Signer, Verifier},
+    pass::begin,
     tree,
 };
 use safelight_policies::id::{ClientAlias, JobId};
@@ -96,11 +98,7 @@ pub(crate) fn statement(
 }
 
 /// The state of a log, from its bytes.
-pub(crate) fn state_of(
-    job: JobId,
-    log: [u8; 16],
-    bytes: impl std::io::Read,
-) -> Result<Statement, Failure> {
+pub(crate) fn state_of(job: JobId, log: [u8; 16], bytes: impl Read) -> Result<Statement, Failure> {
     let mut reader = Reader::open(bytes).or_fail(Kind::Denied)?.with_tree();
     for record in &mut reader {
         record.or_fail(Kind::Denied)?;
@@ -117,9 +115,10 @@ pub(crate) fn state_of(
 }
 
 /// The same, whichever of the job's logs it is by its header.
-pub(crate) fn state_of_any(job: JobId, bytes: &[u8]) -> Result<Statement, Failure> {
-    let log = Reader::open(bytes).or_fail(Kind::Denied)?.header().log;
-    state_of(job, log, bytes)
+pub(crate) fn state_of_any(job: JobId, mut bytes: impl Read + Seek) -> Result<Statement, Failure> {
+    let (header, _) = begin(&mut bytes).or_fail(Kind::Denied)?;
+    bytes.seek(SeekFrom::Start(0)).or_fail(Kind::Environment)?;
+    state_of(job, header.log, bytes)
 }
 
 /// Puts statements into a client's register, and signs it.

@@ -4,15 +4,19 @@
 //! comes back. A remote site renders for others: it holds no key but its warden's, and knows outlines only.
 
 mod arrivals;
+mod backup;
+mod bell;
 mod card;
 mod chores;
 mod config;
 mod desk;
 mod errand;
 mod folders;
+mod holdings;
 mod home;
 mod init;
 mod link;
+mod post;
 mod render;
 mod restored;
 mod serve;
@@ -23,6 +27,8 @@ mod voice;
 mod window;
 
 pub(crate) use self::{
+    backup::{backup, restore},
+    bell::ring,
     card::{Card, Peer, Role},
     config::Config,
     folders::{Folder, Folders, Refused},

@@ -110,6 +110,11 @@ impl State {
         self.root.join("site").join(format!("{name}.key"))
     }
 
+    /// OpenJD environment templates that a client's own site puts around every job.
+    pub(crate) fn environments(&self) -> PathBuf {
+        self.root.join("environments")
+    }
+
     /// The ledger.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.root.join("ledger.sqlite")

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use safelight_bundle::{BlobList, Objects};
+use safelight_bundle::{Batch, BlobList, Objects};
 use safelight_policies::id::{ClientAlias, ObjectId};
 use safelight_vfs::area::{Area, Error};
 
@@ -64,6 +64,13 @@ impl Objects for Store {
         }
     }
 
+    fn batch(&self) -> Box<dyn Batch + '_> {
+        Box::new(Arriving {
+            batch: self.0.batch(),
+            bytes: Vec::new(),
+        })
+    }
+
     fn open(&self, id: ObjectId) -> io::Result<Box<dyn Read + '_>> {
         Ok(Box::new(self.0.object(id).map_err(into_io)?))
     }
@@ -72,6 +79,31 @@ impl Objects for Store {
         let at = nix::sys::statvfs::statvfs(self.0.root())?;
         let bytes = |blocks: u64| blocks.saturating_mul(at.fragment_size());
         Ok(usable(bytes(at.blocks_available()), bytes(at.blocks())))
+    }
+}
+
+/// Objects that come together.
+struct Arriving<'a> {
+    batch: safelight_vfs::area::Batch<'a>,
+    /// The present one, whole: none is longer than a blob may be.
+    bytes: Vec<u8>,
+}
+
+impl Batch for Arriving<'_> {
+    fn put(&mut self, id: ObjectId, len: u64, source: &mut dyn Read) -> io::Result<()> {
+        if len > safelight_bundle::BLOB_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.clear();
+        source.read_to_end(&mut self.bytes)?;
+        if self.bytes.len() as u64 != len {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.batch.put(id, &self.bytes).map_err(into_io)
+    }
+
+    fn settle(self: Box<Self>) -> io::Result<()> {
+        self.batch.settle().map_err(into_io)
     }
 }
 

@@ -67,6 +67,8 @@ mod programs;
 mod readme;
 #[path = "e2e/refused.rs"]
 mod refused;
+#[path = "e2e/resubmit.rs"]
+mod resubmit;
 #[path = "e2e/road.rs"]
 mod road;
 #[path = "e2e/rootless.rs"]
@@ -77,3 +79,5 @@ mod sessions;
 mod sites;
 #[path = "e2e/submit.rs"]
 mod submit;
+#[path = "e2e/wrangling.rs"]
+mod wrangling;

@@ -132,6 +132,28 @@ pub struct Access {
     pub bytes: u64,
 }
 
+/// An [`Access`] where it stands in a buffer: for whoever reads millions.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AccessRef<'a> {
+    /// See [`Access::at`].
+    pub at: u64,
+    /// See [`Access::pid`].
+    pub pid: u32,
+    /// See [`Access::comm`].
+    pub comm: &'a str,
+    /// See [`Access::op`].
+    pub op: Op,
+    /// See [`Access::path`].
+    pub path: &'a [u8],
+    /// See [`Access::to`].
+    #[serde(borrow)]
+    pub to: Option<&'a [u8]>,
+    /// See [`Access::verdict`].
+    pub verdict: Verdict,
+    /// See [`Access::bytes`].
+    pub bytes: u64,
+}
+
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

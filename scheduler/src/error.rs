@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use safelight_policies::id::{JobId, NodeName, SessionId, SlotIndex, TaskId};
 
+use crate::Queue;
+
 /// An error of the ledger. Whatever was asked for did not happen, with the one exception that [`Error::Store`] at a commit leaves open
 /// whether it did; asking again tells.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +100,14 @@ pub enum Error {
     NotASelector {
         /// What was asked for.
         selector: String,
+    },
+    /// A job is to be put beside another of a queue that it is not in.
+    #[error("{job} is not in the {queue} queue")]
+    OtherQueue {
+        /// The other job.
+        job: JobId,
+        /// The queue.
+        queue: Queue,
     },
     /// The job has no such task.
     #[error("{job} has no task {task}")]

@@ -61,6 +61,11 @@ pub enum Event {
         /// How many.
         tasks: u64,
     },
+    /// Someone put it elsewhere in its queue.
+    Reordered {
+        /// Its place then, from one.
+        position: u64,
+    },
     /// Someone held it.
     Paused,
     /// Someone let it go on.
@@ -126,6 +131,7 @@ impl fmt::Display for Event {
             Self::Canceled => f.write_str("canceled"),
             Self::Recalled => f.write_str("called back before it left"),
             Self::Retried { tasks } => write!(f, "{tasks} failed tasks to be tried again"),
+            Self::Reordered { position } => write!(f, "put at place {position} of its queue"),
             Self::Paused => f.write_str("paused"),
             Self::Resumed => f.write_str("resumed"),
         }

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, collections::BTreeSet, fmt};
 use safelight_policies::outline::StepOutline;
 use serde::{Deserialize, Serialize};
 
+use crate::pools::Pools;
+
 /// An attribute whose last part names software; its values are versions. `4.2` fits `4.2` and `4.2.1`.
 const SOFTWARE: &str = "attr.software.";
 /// An attribute whose values are walls that the node must enforce.
@@ -95,10 +97,11 @@ fn short(name: &str) -> &str {
     .unwrap_or(name)
 }
 
-/// What keeps a step from a slot: nothing if it fits.
-pub fn mismatches(slot: &SlotSpec, step: &StepOutline) -> Vec<Mismatch> {
+/// What keeps a step from a slot: nothing if it fits. Of a pool, the slot has as much as there is; how much is left of it now is no slot's
+/// business.
+pub fn mismatches(slot: &SlotSpec, pools: &Pools, step: &StepOutline) -> Vec<Mismatch> {
     let amounts = step.amounts.iter().filter_map(|(name, needs)| {
-        let has = amount(slot, name);
+        let has = amount(slot, name).or_else(|| pools.get(name).copied().map(f64::from));
         // Written so that a number that is none never fits.
         let fits = has.is_some_and(|has| *needs <= has);
         (!fits).then(|| Mismatch::Amount {
@@ -119,8 +122,8 @@ pub fn mismatches(slot: &SlotSpec, step: &StepOutline) -> Vec<Mismatch> {
 }
 
 /// True if nothing keeps a step from a slot.
-pub fn fits(slot: &SlotSpec, step: &StepOutline) -> bool {
-    mismatches(slot, step).is_empty()
+pub fn fits(slot: &SlotSpec, pools: &Pools, step: &StepOutline) -> bool {
+    mismatches(slot, pools, step).is_empty()
 }
 
 /// How much of a slot a step would leave unused: the sum of the unused shares of what the slot has. Smaller is the better fit.
@@ -144,12 +147,13 @@ pub fn waste(slot: &SlotSpec, step: &StepOutline) -> f64 {
 /// The slot that a step fits best, by its index; the first of equals.
 pub fn best_fit<'a>(
     slots: impl IntoIterator<Item = &'a SlotSpec>,
+    pools: &Pools,
     step: &StepOutline,
 ) -> Option<usize> {
     slots
         .into_iter()
         .enumerate()
-        .filter(|(_, slot)| fits(slot, step))
+        .filter(|(_, slot)| fits(slot, pools, step))
         .map(|(index, slot)| (index, waste(slot, step)))
         .min_by(|(_, one), (_, other)| one.total_cmp(other))
         .map(|(index, _)| index)
@@ -200,6 +204,10 @@ mod tests {
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
+    fn pools() -> Pools {
+        [("amount.licence.c".to_owned(), 2)].into()
+    }
+
     fn slot() -> SlotSpec {
         SlotSpec {
             vcpu: 8,
@@ -233,7 +241,12 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_said() {
-        let table: [(StepOutline, &[&str]); 15] = [
+        let table: [(StepOutline, &[&str]); 17] = [
+            (step(&[("amount.licence.c", 2.0)], &[]), &[]),
+            (
+                step(&[("amount.licence.c", 2.5)], &[]),
+                &["needs 2.5 licence.c, has 2"],
+            ),
             (step(&[], &[]), &[]),
             (step(&[("amount.worker.vcpu", 8.0)], &[]), &[]),
             (
@@ -281,12 +294,12 @@ mod tests {
             ),
         ];
         for (step, expected) in table {
-            let said: Vec<String> = mismatches(&slot(), &step)
+            let said: Vec<String> = mismatches(&slot(), &pools(), &step)
                 .iter()
                 .map(Mismatch::to_string)
                 .collect();
             assert_eq!(said, expected, "{step:?}");
-            assert_eq!(fits(&slot(), &step), expected.is_empty());
+            assert_eq!(fits(&slot(), &pools(), &step), expected.is_empty());
         }
     }
 
@@ -300,7 +313,7 @@ mod tests {
         };
         let small = slot();
         let slots = [&large, &gpu, &small];
-        let choose = |needs: &[(&str, f64)]| best_fit(slots, &step(needs, &[]));
+        let choose = |needs: &[(&str, f64)]| best_fit(slots, &pools(), &step(needs, &[]));
         assert_eq!(choose(&[("amount.worker.vcpu", 4.0)]), Some(2));
         assert_eq!(choose(&[("amount.worker.vcpu", 32.0)]), Some(0));
         assert_eq!(choose(&[("amount.worker.gpu", 1.0)]), Some(1));
@@ -313,7 +326,7 @@ mod tests {
             let step = step(&[("amount.worker.vcpu", needs), ("amount.worker.memory", wants)], &[]);
             let small = SlotSpec { vcpu, memory_mib: memory, ..slot() };
             let large = SlotSpec { vcpu: vcpu + 1, memory_mib: memory + 1, ..slot() };
-            prop_assert!(!fits(&small, &step) || fits(&large, &step));
+            prop_assert!(!fits(&small, &pools(), &step) || fits(&large, &pools(), &step));
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     ledger::{JobState, Place},
     matching::{self, Mismatch, SlotSpec},
     node::Unavailable,
+    pools::PoolUse,
     portion,
     progress::{self, StepCount},
     queue::{Queue, QueueRule},
@@ -139,7 +140,7 @@ pub fn holds(job: &Candidate<'_>, held: &Held, now: u64) -> Vec<Hold> {
 }
 
 /// Why a step gives out no task now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepHold {
     /// Another step must be done before.
@@ -151,6 +152,18 @@ pub enum StepHold {
     /// Its first, its middle and its last task are tried first.
     #[error("the first, the middle and the last task are not done yet")]
     Trial,
+    /// What there is of something for the whole site is in use.
+    #[error("needs {needs} of {name}, and {used} of {size} are in use")]
+    Pool {
+        /// The pool.
+        name: String,
+        /// What the step needs.
+        needs: f64,
+        /// What others hold.
+        used: f64,
+        /// How much there is.
+        size: u32,
+    },
     /// Every task runs, is done or was given up.
     #[error("no task is left: {running} run, {done} are done, {dead} were given up")]
     NothingLeft {
@@ -164,7 +177,12 @@ pub enum StepHold {
 }
 
 /// What keeps a step from giving out a task, whatever the slot.
-pub fn step_hold(outline: &Outline, counts: &[StepCount], step: usize) -> Option<StepHold> {
+pub fn step_hold(
+    outline: &Outline,
+    counts: &[StepCount],
+    step: usize,
+    pools: &PoolUse,
+) -> Option<StepHold> {
     if let Some(step) = progress::waits_for(outline, counts, step) {
         return Some(StepHold::NotReady { step });
     }
@@ -177,21 +195,36 @@ pub fn step_hold(outline: &Outline, counts: &[StepCount], step: usize) -> Option
     if fresh == Some(0) && count.again == 0 && count.fresh < count.tasks {
         return Some(StepHold::Trial);
     }
-    (count.open() == 0).then(|| StepHold::NothingLeft {
-        running: count.running,
-        done: count.done,
-        dead: count.dead(),
+    if count.open() == 0 {
+        return Some(StepHold::NothingLeft {
+            running: count.running,
+            done: count.done,
+            dead: count.dead(),
+        });
+    }
+    let short = pools.short(outline.steps.get(step)?)?;
+    Some(StepHold::Pool {
+        name: short.name,
+        needs: short.needs,
+        used: short.used,
+        size: short.size,
     })
 }
 
 /// The steps of a job that may give a task to a slot, the best fitting first; of equals the earlier.
-pub fn steps_for(slot: &SlotSpec, outline: &Outline, counts: &[StepCount]) -> Vec<u32> {
+pub fn steps_for(
+    slot: &SlotSpec,
+    pools: &PoolUse,
+    outline: &Outline,
+    counts: &[StepCount],
+) -> Vec<u32> {
     let mut found: Vec<(f64, u32)> = outline
         .steps
         .iter()
         .zip(0u32..)
         .filter(|(step, index)| {
-            step_hold(outline, counts, *index as usize).is_none() && matching::fits(slot, step)
+            step_hold(outline, counts, *index as usize, pools).is_none()
+                && matching::fits(slot, pools.sizes(), step)
         })
         .map(|(step, index)| (matching::waste(slot, step), index))
         .collect();
@@ -237,121 +270,4 @@ pub struct StepAnswer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::progress::tests::{count, outline};
-
-    const IDLE: [u64; 6] = [9, 0, 0, 0, 0, 0];
-    const BUSY: [u64; 6] = [9, 2, 2, 0, 0, 0];
-    const DEAD: [u64; 6] = [9, 5, 0, 0, 5, 1];
-
-    /// What holds a job of nine tasks that may have three given up, after `but` was done to it.
-    fn said(
-        count_of: [u64; 6],
-        held: Held,
-        now: u64,
-        but: impl Fn(&mut Candidate<'_>),
-    ) -> Vec<String> {
-        let outline = outline(&[(9, &[])]);
-        let counts = [count(count_of)];
-        let mut job = Candidate {
-            outline: &outline,
-            state: JobState::Waiting,
-            queue: Some(Queue::Active),
-            paused: false,
-            counts: &counts,
-            dead_max: 3,
-        };
-        but(&mut job);
-        holds(&job, &held, now)
-            .iter()
-            .map(Hold::to_string)
-            .collect()
-    }
-
-    #[test]
-    fn what_people_and_time_hold_is_said() {
-        let free = Held::default();
-        let nothing: [&str; 0] = [];
-        assert_eq!(said(IDLE, free, 999, |_| {}), nothing);
-        assert_eq!(said(IDLE, free, 1_000, |_| {}), ["the job expired"]);
-        let mut stopped = free;
-        stopped.queue.paused = true;
-        assert_eq!(
-            said(IDLE, stopped, 0, |job| job.paused = true),
-            ["the job is paused", "the active queue is paused"]
-        );
-        let outsourced = |job: &mut Candidate<'_>| {
-            (job.state, job.queue) = (JobState::Outsourced, Some(Queue::Outsourced));
-        };
-        assert_eq!(
-            said(IDLE, free, 0, outsourced),
-            ["the job is outsourced, not in the active queue"]
-        );
-        assert_eq!(
-            said(DEAD, free, 0, |_| {}),
-            ["4 tasks were given up and the limit is 3"]
-        );
-        assert_eq!(said(DEAD, free, 0, |job| job.dead_max = 4), nothing);
-    }
-
-    #[test]
-    fn caps_hold_and_say_so() {
-        let under_way = |under_way| Held {
-            queue: QueueRule {
-                paused: false,
-                cap: Some(2),
-            },
-            under_way,
-            ..Held::default()
-        };
-        let client = |client| Held {
-            client,
-            client_cap: Some(5),
-            ..Held::default()
-        };
-        let full = "2 jobs are under way and the limit is 2";
-        let many = "its client has 5 sessions and the limit is 5";
-        let table: [([u64; 6], Held, &[&str]); 5] = [
-            (IDLE, under_way(1), &[]),
-            (IDLE, under_way(2), &[full]),
-            // A job that is under way is one of them and goes on.
-            (BUSY, under_way(2), &[]),
-            (IDLE, client(4), &[]),
-            (BUSY, client(5), &[many]),
-        ];
-        for (count, held, expected) in table {
-            assert_eq!(said(count, held, 0, |_| {}), expected, "{count:?} {held:?}");
-        }
-    }
-
-    #[test]
-    fn a_slot_is_given_the_most_demanding_step_that_fits_and_is_ready() {
-        let mut outline = outline(&[(4, &[]), (4, &[]), (4, &[]), (4, &[0])]);
-        for (step, vcpu) in [(0, 1.0), (1, 4.0), (2, 16.0), (3, 8.0)] {
-            let amounts = &mut outline.steps[step].amounts;
-            amounts.insert("amount.worker.vcpu".into(), vcpu);
-        }
-        let slot = SlotSpec {
-            vcpu: 8,
-            ..SlotSpec::default()
-        };
-        let fresh = count([4, 0, 0, 0, 0, 0]);
-        let done = count([4, 4, 0, 4, 0, 0]);
-        assert_eq!(steps_for(&slot, &outline, &[fresh; 4]), [1, 0]);
-        assert_eq!(
-            steps_for(&slot, &outline, &[done, fresh, fresh, fresh]),
-            [3, 1]
-        );
-        let given_out = count([4, 4, 4, 0, 0, 0]);
-        assert_eq!(
-            steps_for(&slot, &outline, &[fresh, given_out, fresh, fresh]),
-            [0]
-        );
-        let again = count([4, 4, 3, 0, 1, 1]);
-        assert_eq!(
-            steps_for(&slot, &outline, &[fresh, again, fresh, fresh]),
-            [1, 0]
-        );
-    }
-}
+mod tests;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::pools::Pools;
+
 /// What the operator of a site may set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +24,8 @@ pub struct Rules {
     pub node_faults: u32,
     /// How many sessions one client may have at once, where no other cap was set for it.
     pub client_cap: Option<u64>,
+    /// What there is so much of for all nodes together, by OpenJD capability name: floating licences.
+    pub pools: Pools,
 }
 
 impl Default for Rules {
@@ -35,6 +39,7 @@ impl Default for Rules {
             elsewhere: 300,
             node_faults: 3,
             client_cap: None,
+            pools: Pools::new(),
         }
     }
 }

@@ -101,7 +101,7 @@ pub fn follow(
         (Failed, Event::Retried { tasks: 1.. }) => (Waiting, Some(Queue::Active)),
         (
             New | Outsourced | Published | Accepted | Waiting | Running,
-            Event::Paused | Event::Resumed,
+            Event::Paused | Event::Resumed | Event::Reordered { .. },
         ) => (state, queue),
         _ if reached(event) == Some(state) => return Ok(Follows::Already),
         // A receipt that comes late says nothing new.
@@ -169,6 +169,7 @@ mod tests {
             Event::Canceled,
             Event::Recalled,
             Event::Retried { tasks: 1 },
+            Event::Reordered { position: 1 },
             Event::Paused,
             Event::Resumed,
         ]
@@ -311,7 +312,10 @@ mod tests {
     fn an_event_told_twice_moves_once() {
         for state in STATES {
             for event in events() {
-                if matches!(event, Event::Paused | Event::Resumed) {
+                if matches!(
+                    event,
+                    Event::Paused | Event::Resumed | Event::Reordered { .. }
+                ) {
                     continue;
                 }
                 if let Ok(Follows::Move(next)) = follow(state, Some(Queue::Active), &event) {

@@ -18,11 +18,12 @@ pub(super) struct Bundle {
     values: Option<String>,
     assets: Option<String>,
     settings: Option<String>,
+    environments: Vec<(String, String)>,
 }
 
 impl Bundle {
-    /// Reads the bundle in a directory.
-    pub(super) fn read(directory: &Path) -> Result<Self, Failure> {
+    /// Reads the bundle in a directory, and what the site puts around every job, from its own.
+    pub(super) fn read(directory: &Path, environments: &Path) -> Result<Self, Failure> {
         if !directory.is_dir() {
             let message = format!("{} is not a directory", directory.display());
             return Err(Failure::new(Kind::User, message)
@@ -45,6 +46,7 @@ impl Bundle {
             )?,
             settings: one_of(directory, &["safelight-job.toml"])?,
             directory: normal(directory)?,
+            environments: environments_in(environments)?,
         })
     }
 
@@ -56,9 +58,40 @@ impl Bundle {
             parameter_values: self.values.as_deref(),
             asset_references: self.assets.as_deref(),
             job: self.settings.as_deref(),
+            environments: &self.environments,
             overrides,
         }
     }
+}
+
+/// The environment templates of a site, by name; none if there is no such directory.
+fn environments_in(directory: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let failed = |error: std::io::Error| {
+        let message = format!("cannot read {}: {error}", directory.display());
+        Failure::new(Kind::Config, message)
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let is_one = [".yaml", ".json"].iter().any(|end| name.ends_with(end));
+        // A file that is skipped in silence would be an environment that somebody relies on.
+        if !is_one {
+            let message = format!("{} is no environment template", path.display());
+            return Err(
+                Failure::new(Kind::Config, message).hint("only files .yaml and .json belong there")
+            );
+        }
+        let name = name.to_owned();
+        found.extend(text(&path)?.map(|text| (name, text)));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The one of these files that is there.
@@ -122,12 +155,13 @@ mod tests {
     fn a_bundle_is_its_files_and_each_is_one() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let why = |directory: &Path| Bundle::read(directory).err().unwrap().to_string();
+        let none = || at("no such directory");
+        let why = |directory: &Path| Bundle::read(directory, &none()).err().unwrap().to_string();
         assert!(why(directory.path()).contains("has no template.yaml or template.json"));
         assert!(why(&at("nowhere")).contains("is not a directory"));
         fs::write(at("template.json"), "{}").unwrap();
         fs::write(at("safelight-job.toml"), "priority = 1").unwrap();
-        let bundle = Bundle::read(&directory.path().join(".")).unwrap();
+        let bundle = Bundle::read(&directory.path().join("."), &none()).unwrap();
         let source = bundle.source(&[]);
         assert_eq!(
             (source.template, source.job, source.parameter_values),
@@ -136,6 +170,26 @@ mod tests {
         assert_eq!(Path::new(source.directory), directory.path());
         fs::write(at("template.yaml"), "").unwrap();
         assert!(why(directory.path()).contains("has both template.yaml and template.json"));
+    }
+
+    #[test]
+    fn a_site_s_environments_are_taken_by_name_and_nothing_else_lies_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("20-server.yaml"), "inner").unwrap();
+        fs::write(at("10-licence.json"), "outer").unwrap();
+        let own = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        let both = [
+            own("10-licence.json", "outer"),
+            own("20-server.yaml", "inner"),
+        ];
+        assert_eq!(environments_in(directory.path()).unwrap(), both);
+        fs::write(at("20-server.yaml~"), "").unwrap();
+        let why = environments_in(directory.path()).unwrap_err().to_string();
+        assert!(
+            why.contains("20-server.yaml~ is no environment template"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! Storing is repeated after a crash, so what stands there already and is the same counts as stored. What an earlier step of the job
 //! brought home gives way to what a later one made of it.
 
+mod attributes;
 mod delivered;
 mod earlier;
 mod names;
@@ -353,6 +354,7 @@ impl<'a> Store<'a> {
             last_access: time,
             last_modification: time,
         };
+        attributes::give(&file, entry)?;
         rustix::fs::futimens(&file, &times)?;
         file.sync_all()?;
         give_name(&file.into(), parent, name)

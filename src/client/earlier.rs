@@ -15,7 +15,7 @@ use super::submit::Chosen;
 use crate::{
     failure::Failure,
     opened::OpenedJob,
-    records::{self, Logs, Paths},
+    records::{self, Logs, Paths, Span},
     run::Books,
     state::State,
     terminal::{say, shown},
@@ -52,8 +52,9 @@ impl Earlier {
         let job = Books::open(state)?.find(job)?;
         let opened = OpenedJob::open(state, job)?;
         let mut paths = Paths::default();
-        let walked = records::one_by_one(&Logs::of(state, &opened)?, |record| {
-            paths.add(&record);
+        let logs = Logs::of(state, &opened)?;
+        let walked = records::grouped(&logs, Span::default(), |group| {
+            paths.add_group(group);
             Ok(())
         })?;
         walked.right()?;

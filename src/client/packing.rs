@@ -1,7 +1,8 @@
 //! Packing several directories with one progress.
 
+use std::time::{Duration, Instant};
+
 use indicatif::ProgressBar;
-use safelight_seal::manifest::Entry;
 use safelight_vfs::pack::{self, Progress};
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
 /// What was packed so far.
 pub(crate) struct Packing {
     spinner: ProgressBar,
+    began: Instant,
     files: u64,
     bytes: u64,
 }
@@ -21,28 +23,30 @@ impl Packing {
     pub(crate) fn begin() -> Self {
         Self {
             spinner: terminal::spinner("sealing"),
+            began: Instant::now(),
             files: 0,
             bytes: 0,
         }
     }
 
     /// Packs one directory.
-    pub(crate) fn one(
+    pub(crate) fn one<T>(
         &mut self,
-        pack: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<Vec<Entry>, pack::Error>,
-    ) -> Result<Vec<Entry>, Failure> {
+        pack: impl FnOnce(&mut dyn FnMut(Progress)) -> Result<T, pack::Error>,
+    ) -> Result<T, Failure> {
         let mut last = Progress::default();
-        let entries = pack(&mut |progress| {
+        let packed = pack(&mut |progress| {
             last = progress;
+            let (files, bytes) = (self.files + progress.files, self.bytes + progress.bytes);
             self.spinner.set_message(format!(
-                "{} files, {}",
-                self.files + progress.files,
-                terminal::bytes(self.bytes + progress.bytes)
+                "{files} files, {}, {}/s",
+                terminal::bytes(bytes),
+                terminal::bytes(rate(bytes, self.began.elapsed()))
             ));
         });
         self.files += last.files;
         self.bytes += last.bytes;
-        entries.map_err(|error| unpacked(&error))
+        packed.map_err(|error| unpacked(&error))
     }
 
     /// The files that were packed, and their bytes.
@@ -50,6 +54,11 @@ impl Packing {
         self.spinner.finish_and_clear();
         (self.files, self.bytes)
     }
+}
+
+/// Bytes in a second, on average.
+fn rate(bytes: u64, elapsed: Duration) -> u64 {
+    (bytes as f64 / elapsed.as_secs_f64().max(0.001)) as u64
 }
 
 fn unpacked(error: &pack::Error) -> Failure {

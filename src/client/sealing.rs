@@ -15,10 +15,11 @@ use safelight_seal::{
     manifest::{Kind as ManifestKind, Manifest, Tree},
     random::Random,
 };
-use safelight_vfs::area::Area;
+use safelight_vfs::{area::Area, pack::Known};
 
 use super::{
     addressing::{self, Announced},
+    remembered::{self, Remembered},
     rotation::KeysLock,
 };
 use crate::{
@@ -172,6 +173,19 @@ impl<'a> Sealing<'a> {
         let list = self.store.put_list(&list)?;
         jobs::write_list(self.state, self.job, list)?;
         Ok(envelope)
+    }
+
+    /// Keeps beside the job what its files were like.
+    pub(super) fn remember(&self, all: &[Remembered]) -> Result<(), Failure> {
+        let plain = postcard::to_stdvec(all).or_fail(Kind::Internal)?;
+        let sealed = self.blob(Purpose::Files, &plain)?;
+        jobs::write_private(&self.state.job(self.job)?.join("files"), &sealed)?;
+        remembered::note(self.state, &self.secret.dedup, self.job, all)
+    }
+
+    /// What is known of a directory from when it was last handed in.
+    pub(super) fn recall(&self, host: &std::path::Path) -> Known {
+        remembered::recall(self.state, &self.secret.dedup, host)
     }
 
     fn blob(&self, purpose: Purpose, bytes: &[u8]) -> Result<Vec<u8>, Failure> {

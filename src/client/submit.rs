@@ -24,9 +24,9 @@ use safelight_policies::{
 };
 use safelight_scheduler::{Terms, Wanted};
 use safelight_seal::{key_file::ClientSecret, manifest::Tree, random::SystemRandom};
-use safelight_vfs::pack::{NotChosen, Progress, Selection, pack_selection};
+use safelight_vfs::pack::{Known, NotChosen, Packed, Progress, Selection, pack_selection};
 
-use super::{Goods, Packing, Sealing, bundle::Bundle, earlier::Earlier};
+use super::{Goods, Packing, Sealing, bundle::Bundle, earlier::Earlier, remembered::Remembered};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Homeward, Notify, Order},
@@ -61,6 +61,8 @@ pub(crate) struct Handed {
     pub(crate) readers: Vec<KemKey>,
     /// An earlier job: what it looked for is packed too, where it is there.
     pub(crate) from_audit: Option<String>,
+    /// Every file is read, whatever is remembered of it.
+    pub(crate) reread: bool,
     /// Says nothing but what went wrong.
     pub(crate) quiet: bool,
 }
@@ -77,7 +79,7 @@ pub(crate) struct Submitted {
 
 /// Hands a job in.
 pub(crate) fn submit(state: &State, handed: &Handed) -> Result<Submitted, Failure> {
-    let bundle = Bundle::read(&handed.directory)?;
+    let bundle = Bundle::read(&handed.directory, &state.environments())?;
     let plan = JobPlan::read(&bundle.source(&handed.values)).or_fail(Kind::User)?;
     let spec = chosen_policy(handed, plan.settings());
     let (catalogue, name) = policy_source::load(&spec)?;
@@ -101,6 +103,7 @@ pub(crate) fn submit(state: &State, handed: &Handed) -> Result<Submitted, Failur
         sealing: &sealing,
         recipe,
         readers: &handed.readers,
+        reread: handed.reread,
         spec: policy_source::absolute(&spec)?,
     };
     let steps = outline.steps.len() as u64;
@@ -264,9 +267,14 @@ struct Submitting<'a> {
     sealing: &'a Sealing<'a>,
     recipe: JobRecipe,
     readers: &'a [KemKey],
+    /// Every file is read, whatever is remembered of it.
+    reread: bool,
     /// The policy, as the agent finds it.
     spec: String,
 }
+
+/// What was packed: trees, what their files were like, and how many files and bytes there are.
+type Gathered = (Vec<Tree>, Vec<Remembered>, (u64, u64));
 
 /// A job that only the queue does not know yet.
 struct Ready {
@@ -283,7 +291,7 @@ impl Submitting<'_> {
         let client = sealing.client();
         warden::enroll_client(state, client, &self.secret.sign.public())?;
         let prekey = warden::mint_prekey(state)?;
-        let (trees, files, bytes) = self.pack(chosen)?;
+        let (trees, remembered, (files, bytes)) = self.pack(chosen)?;
         let goods = Goods {
             trees,
             recipe: self.recipe.encode().or_fail(Kind::User)?,
@@ -298,6 +306,10 @@ impl Submitting<'_> {
         };
         let sealed = sealing.seal(goods, outline.clone(), &prekey)?;
         let envelope = sealing.list(&sealed)?;
+        if let Err(failure) = sealing.remember(&remembered) {
+            // Then every file is read the next time.
+            tracing::warn!("{}", failure.message());
+        }
         let log = (client, outline.job, LogOf::Job);
         let (audit, _) = AuditWriter::start(state, log, LogSource::Client, &[])?;
         let noted = audit.note(Control::Packed { files, bytes });
@@ -311,21 +323,30 @@ impl Submitting<'_> {
         })
     }
 
-    fn pack(&self, chosen: &[Chosen]) -> Result<(Vec<Tree>, u64, u64), Failure> {
+    fn pack(&self, chosen: &[Chosen]) -> Result<Gathered, Failure> {
         let (area, key) = (self.sealing.area(), &self.secret.dedup);
         let mut packing = Packing::begin();
-        let mut trees = Vec::new();
+        let (mut trees, mut remembered) = (Vec::new(), Vec::new());
         for central in chosen {
-            let pack = |progress: &mut dyn FnMut(Progress)| {
-                pack_selection(&central.selection, area, key, progress)
+            let known = match self.reread {
+                true => Known::nothing(),
+                false => self.sealing.recall(&central.host),
             };
+            let pack = |progress: &mut dyn FnMut(Progress)| {
+                pack_selection(&central.selection, area, key, &known, progress)
+            };
+            let Packed { entries, facts } = packing.one(pack)?;
             trees.push(Tree {
                 path: central.path.clone(),
-                entries: packing.one(pack)?,
+                entries,
+            });
+            remembered.push(Remembered {
+                host: central.host.as_os_str().as_bytes().to_vec(),
+                central: central.path.clone(),
+                files: facts,
             });
         }
-        let (files, bytes) = packing.finish();
-        Ok((trees, files, bytes))
+        Ok((trees, remembered, packing.finish()))
     }
 
     /// From here on there is a job.
@@ -338,7 +359,9 @@ impl Submitting<'_> {
         let books = Books::open(self.state)?;
         let now = process::now_seconds();
         books.wait(books.ledger().submit(outline, ready.envelope, &terms, now))?;
-        books.anchor(outline.job, ready.log)
+        books.anchor(outline.job, ready.log)?;
+        crate::site::ring(self.state);
+        Ok(())
     }
 }
 

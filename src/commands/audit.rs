@@ -119,7 +119,7 @@ fn show(arguments: &AuditArgs) -> Result<(), Failure> {
     let names = asked.names();
     let mut sheet = arguments.form.records()?;
     let found = asked.each(
-        |record| asked.filter.keeps(record),
+        |record| asked.filter.keeps_kind(record),
         |opened, record| match &mut sheet {
             Some(sheet) => sheet.put(&asked.of(opened, Line::of(&record))),
             None => print(sentence(&record, names.tasks)),
@@ -170,7 +170,8 @@ fn denied(arguments: &AuditArgs) -> Result<(), Failure> {
     let asked = Asked::open(&arguments.about)?;
     let names = asked.names();
     let mut sheet = arguments.form.sheet(names.head(Denial::head(names.tasks)));
-    let keep = |record: &OpenedRecord| Denial::of(record).is_some() && asked.filter.keeps(record);
+    let keep =
+        |record: &OpenedRecord| Denial::of(record).is_some() && asked.filter.keeps_kind(record);
     let walked = asked.each(keep, |opened, record| {
         let row = |denial: &Denial<'_>| Row {
             cells: denial.cells(names.tasks),

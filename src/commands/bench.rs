@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::{
-    bench::{audit, dispatch, launch, vfs},
+    bench::{audit, bundle, dispatch, launch, vfs},
     failure::{Failure, Kind},
 };
 
@@ -31,6 +31,31 @@ pub(crate) enum BenchCommand {
     ///
     /// The ledger is a real one in a new directory below DIR, every lease on the disk before it is answered; only the slots are made up.
     Dispatch(DispatchArgs),
+    /// A job's files sealed and shipped to the other site, against restic, rclone's crypt and rsync
+    ///
+    /// Two sites are served below DIR, which is gone afterwards. What is measured: the first time; again, unchanged; with a hundredth
+    /// changed; and what is left after a kill at half of the way. Everybody's time ends when what was written is on the disk.
+    Bundle(BundleArgs),
+}
+
+/// Arguments of `bench bundle`.
+#[derive(Debug, Args)]
+pub(crate) struct BundleArgs {
+    /// Where to work: everything is read from and written to the disk below it
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    dir: PathBuf,
+    /// Bytes of the four large files together (K, M and G are powers of 1024)
+    #[arg(long, value_name = "SIZE", default_value = "1000M", value_parser = size)]
+    size: u64,
+    /// Files of 10,000 bytes besides
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    files: usize,
+    /// Rounds; in each, every contender has its turn
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `bench dispatch`.
@@ -73,8 +98,8 @@ pub(crate) struct AuditArgs {
     /// Where to work
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     dir: PathBuf,
-    /// Events of the log
-    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..))]
+    /// Events of the log (K and M are powers of 1000)
+    #[arg(long, value_name = "N", default_value = "1M", value_parser = count)]
     events: u64,
     /// Rounds; in each, every contender has its turn
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
@@ -132,6 +157,15 @@ pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
             };
             audit::run(&asked)?.print(arguments.json)
         }
+        BenchCommand::Bundle(arguments) => {
+            let asked = bundle::Asked {
+                directory: arguments.dir,
+                size: arguments.size,
+                files: arguments.files,
+                rounds: arguments.rounds.into(),
+            };
+            bundle::run(&asked)?.print(arguments.json)
+        }
         BenchCommand::Dispatch(arguments) => {
             let asked = dispatch::Asked {
                 directory: arguments.dir,
@@ -160,6 +194,20 @@ pub(crate) fn run(command: BenchCommand) -> Result<(), Failure> {
 }
 
 /// A count of bytes, with or without `K`, `M` or `G`.
+/// A count such as 10M.
+fn count(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.chars().last() {
+        Some('K') => (&text[..text.len() - 1], 1_000),
+        Some('M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let number = number.parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(factor))
+        .filter(|count| (2..=1_000_000_000).contains(count))
+        .ok_or_else(|| "expected a count from 2 to 1000M, such as 1M or 50000".to_owned())
+}
+
 fn size(text: &str) -> Result<u64, String> {
     let (number, shift) = match text.chars().last() {
         Some('K') => (&text[..text.len() - 1], 10),
@@ -176,6 +224,16 @@ fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_have_units() {
+        assert_eq!(count("10M"), Ok(10_000_000));
+        assert_eq!(count("5K"), Ok(5_000));
+        assert_eq!(count("2"), Ok(2));
+        for text in ["", "1", "-1M", "M", "1G", "9999999M"] {
+            assert!(count(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn sizes_have_units() {

@@ -41,7 +41,7 @@ pub(crate) enum Act {
 /// Why a job does not run, or does not run faster.
 pub(crate) fn why(arguments: &WhyArgs) -> Result<(), Failure> {
     let (state, job) = arguments.job.find()?;
-    let books = Books::open(&state)?;
+    let books = Books::of_site(&state)?;
     let why = books.wait(books.ledger().why(job, process::now_seconds()))?;
     if arguments.json {
         return print_json(&why);
@@ -111,7 +111,7 @@ fn step(step: &StepAnswer) -> Result<(), Failure> {
 /// Does something to a job.
 pub(crate) fn act(arguments: &ActArgs, act: Act) -> Result<(), Failure> {
     let (state, job) = arguments.job.find()?;
-    let books = Books::open(&state)?;
+    let books = Books::of_site(&state)?;
     let (ledger, now) = (books.ledger(), process::now_seconds());
     let moved = match act {
         Act::Pause => books.wait(ledger.pause(job, true, now))?,

@@ -3,7 +3,6 @@
 //! Two sites with hot folders in between: one job is rendered at home, one is sealed, sent away, rendered by two nodes of the other site,
 //! and comes home. Every part is this very program, started as an operator would start it, so the demo shows nothing that a user has not.
 
-mod farm;
 mod projects;
 
 use std::{
@@ -19,13 +18,13 @@ use safelight_scheduler::{JobState, state::is_final};
 use super::watch::Watcher;
 use crate::{
     failure::{Failure, Kind, OrFail},
+    farm::Farm,
     opened::OpenedJob,
     records,
     run::Books,
     state::State,
     terminal,
 };
-use farm::Farm;
 use projects::Project;
 
 /// Frames of each scene.
@@ -84,7 +83,7 @@ pub(crate) fn run(arguments: &DemoArgs) -> Result<(), Failure> {
         ("north", Project::make(dir.join("away"), away, &told)?),
     ];
     terminal::say("starting two sites: home with the node h1, north with the nodes n1 and n2");
-    let mut farm = Farm::start(dir.join("farm"))?;
+    let mut farm = Farm::start(dir.join("farm"), &[&["h1"], &["n1", "n2"]])?;
     let mut sent = Vec::new();
     for (place, project) in projects {
         let bundle = project.bundle.display().to_string();

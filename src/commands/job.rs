@@ -1,8 +1,9 @@
-//! `safelight job`: which jobs there are, how their attempts ended, what they printed and wrote.
+//! `safelight job`: which jobs there are, what runs, what failed, what is left, how attempts ended, what they printed and wrote.
 //!
 //! What the books hold may be shown to anyone who may read them; what a job printed and wrote opens with its client's key only.
 
 mod attempts;
+mod farm;
 mod list;
 mod logs;
 mod outputs;
@@ -33,6 +34,18 @@ pub(crate) enum JobCommand {
     Outputs(outputs::OutputsArgs),
     /// Tell what happens to a job, down to each frame, from submission to storage, until it is over
     Watch(watch::WatchArgs),
+    /// List what runs where, and which session takes too long
+    ///
+    /// A session takes too long if it runs three times as long as others of its step did, or, before there are any, if it used up most of its
+    /// time limit.
+    Running(farm::RunningArgs),
+    /// List what failed and why, by step and node, what failed last first
+    Failures(farm::FailuresArgs),
+    /// List what is left of each job that is rendered here, and until when it will take
+    ///
+    /// The time follows from what tasks of each step took, and from the slots that the job has or could have now. Nothing is said where nothing
+    /// is known.
+    Left(farm::LeftArgs),
     /// Tell where a job was placed and why, and what keeps it from running
     Why(control::WhyArgs),
     /// Begin nothing more of a job until it is resumed; what runs goes on
@@ -53,6 +66,9 @@ pub(crate) fn run(command: JobCommand) -> Result<(), Failure> {
         JobCommand::Logs(arguments) => logs::run(&arguments),
         JobCommand::Outputs(arguments) => outputs::run(&arguments),
         JobCommand::Watch(arguments) => watch::run(&arguments).map(drop),
+        JobCommand::Running(arguments) => farm::running(&arguments),
+        JobCommand::Failures(arguments) => farm::failures(&arguments),
+        JobCommand::Left(arguments) => farm::left(&arguments),
         JobCommand::Why(arguments) => control::why(&arguments),
         JobCommand::Pause(arguments) => control::act(&arguments, Act::Pause),
         JobCommand::Resume(arguments) => control::act(&arguments, Act::Resume),

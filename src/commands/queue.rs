@@ -1,11 +1,13 @@
-//! `safelight queue`: which jobs wait where, in which order.
+//! `safelight queue`: which jobs wait where, in which order, and another order.
 
 use clap::{Args, Subcommand, ValueEnum};
-use safelight_scheduler::{Queue, QueueRule};
+use safelight_scheduler::{Moved, Queue, QueueRule, Turn};
 
+use super::chosen::ChosenJob;
 use crate::{
     cli::StateArgs,
-    failure::Failure,
+    failure::{Failure, Kind},
+    process,
     records::{Line, utc},
     run::Books,
     state::State,
@@ -17,6 +19,10 @@ use crate::{
 pub(crate) enum QueueCommand {
     /// List the jobs of a queue, or of all, in the order in which they are served
     List(ListArgs),
+    /// Put a job elsewhere in its queue
+    ///
+    /// It goes on ageing as the others do: what is handed in later with a higher priority may still come before it.
+    Move(MoveArgs),
     /// Begin nothing of a queue until it is resumed; what runs goes on
     Pause(RuleArgs),
     /// Let a queue go on
@@ -67,10 +73,35 @@ pub(crate) struct RuleArgs {
     state: StateArgs,
 }
 
+/// Arguments of `move`.
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    job: ChosenJob,
+    #[command(flatten)]
+    turn: TurnArgs,
+}
+
+/// Where to.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct TurnArgs {
+    /// Before all others
+    #[arg(long)]
+    first: bool,
+    /// Behind all others
+    #[arg(long)]
+    last: bool,
+    /// Right before this job
+    #[arg(long, value_name = "JOB")]
+    before: Option<String>,
+}
+
 /// Answers.
 pub(crate) fn run(command: QueueCommand) -> Result<(), Failure> {
     match command {
         QueueCommand::List(arguments) => list(&arguments),
+        QueueCommand::Move(arguments) => place(&arguments),
         QueueCommand::Pause(arguments) => pause(&arguments, true),
         QueueCommand::Resume(arguments) => pause(&arguments, false),
     }
@@ -119,6 +150,34 @@ fn list(arguments: &ListArgs) -> Result<(), Failure> {
         &["QUEUE", "PLACE", "JOB", "STATE", "PRIORITY", "SUBMITTED"],
         &rows,
     )
+}
+
+fn place(arguments: &MoveArgs) -> Result<(), Failure> {
+    let (state, job) = arguments.job.find()?;
+    let books = Books::of_site(&state)?;
+    let turn = match &arguments.turn {
+        TurnArgs { first: true, .. } => Turn::First,
+        TurnArgs {
+            before: Some(other),
+            ..
+        } => Turn::Before(books.find(other)?),
+        _ => Turn::Last,
+    };
+    let ledger = books.ledger();
+    match books.wait(ledger.reorder(job, turn, process::now_seconds()))? {
+        Moved::Done { .. } => {
+            let why = books.wait(ledger.why(job, process::now_seconds()))?;
+            let place = why.position.unwrap_or(0);
+            let queue = why.queue.map_or("a", Queue::as_str);
+            say(format!("{job} is at place {place} of the {queue} queue"));
+        }
+        Moved::Already => say(format!("{job}: nothing to do")),
+        Moved::Refused { reason } => {
+            let message = format!("cannot move {job}: {reason}");
+            return Err(Failure::new(Kind::User, message).hint("safelight queue list"));
+        }
+    }
+    Ok(())
 }
 
 fn pause(arguments: &RuleArgs, paused: bool) -> Result<(), Failure> {

@@ -1,5 +1,7 @@
 //! `safelight site`: making a site, making it known to another, serving it, asking how it is.
 
+mod usage;
+
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
@@ -8,13 +10,13 @@ use safelight_scheduler::Queue;
 
 use crate::{
     cli::StateArgs,
-    failure::Failure,
+    failure::{Failure, Kind, OrFail},
     process,
     records::{Line, utc},
     run::Books,
     site::{self, Card, Config, Peer, Role, Status},
     state::State,
-    terminal::{print, print_json, say, shown},
+    terminal::{bytes, files, print, print_json, say, shown},
 };
 
 /// What is asked.
@@ -30,11 +32,19 @@ pub(crate) enum SiteCommand {
     Revoke(RevokeArgs),
     /// Serve the site: queues, nodes, hot folders. `safelight serve` is the same
     Serve(ServeArgs),
+    /// Back this site up into a new directory, also while it is served
+    ///
+    /// One-time prekeys are left out unless they are asked for: whoever has them, and the bundles of that time, can open those jobs after they were erased.
+    Backup(BackupArgs),
+    /// Put a backup back into an empty state directory, and say to other sites that it was restored
+    Restore(RestoreArgs),
     /// Say that this state was restored from a backup, before it is served: letters go under new numbers from now on
     ///
     /// A site that is served finds out by itself when another site knows more of it than it does; then its first letters have been refused
     /// there, and go again. This spares them that.
     Restored(RestoredArgs),
+    /// Tell who used how much of this site's slots, by client
+    Usage(usage::UsageArgs),
     /// Show how the site is: queues, links to other sites, what goes wrong
     Status(StatusArgs),
 }
@@ -87,6 +97,29 @@ pub(crate) struct ServeArgs {
     state: StateArgs,
 }
 
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The directory to make
+    #[arg(value_name = "DIR")]
+    to: PathBuf,
+    /// With the one-time prekeys of a remote site: jobs that wait now can be opened after a restore
+    #[arg(long)]
+    with_prekeys: bool,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// A directory that `site backup` made
+    #[arg(value_name = "DIR")]
+    from: PathBuf,
+    #[command(flatten)]
+    state: StateArgs,
+}
+
 /// Arguments of `restored`.
 #[derive(Debug, Args)]
 pub(crate) struct RestoredArgs {
@@ -112,7 +145,10 @@ pub(crate) fn run(command: SiteCommand) -> Result<ExitCode, Failure> {
         SiteCommand::Enroll(arguments) => done(enroll(arguments)),
         SiteCommand::Revoke(arguments) => done(revoke(&arguments)),
         SiteCommand::Serve(arguments) => done(serve(&arguments)),
+        SiteCommand::Backup(arguments) => done(backup(&arguments)),
+        SiteCommand::Restore(arguments) => done(restore(&arguments)),
         SiteCommand::Restored(arguments) => done(restored(&arguments)),
+        SiteCommand::Usage(arguments) => done(usage::run(&arguments)),
         SiteCommand::Status(arguments) => done(status(&arguments)),
     }
 }
@@ -163,6 +199,33 @@ pub(crate) fn serve(arguments: &ServeArgs) -> Result<(), Failure> {
     site::serve(&State::open(arguments.state.state.as_deref())?)
 }
 
+fn backup(arguments: &BackupArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    Config::read(&state)?;
+    let to = std::path::absolute(&arguments.to).or_fail(Kind::User)?;
+    let copied = site::backup(&state, &to, arguments.with_prekeys)?;
+    say(format!(
+        "{} with {} are in {}. It holds keys: keep it where nobody else reads it",
+        files(copied.files),
+        bytes(copied.bytes),
+        to.display()
+    ));
+    Ok(())
+}
+
+fn restore(arguments: &RestoreArgs) -> Result<(), Failure> {
+    let state = State::open(arguments.state.state.as_deref())?;
+    let (copied, links) = site::restore(&state, &arguments.from)?;
+    say(format!(
+        "{} with {} are back; letters to {links} other site{} go under new numbers. What came or went after the backup is not known here",
+        files(copied.files),
+        bytes(copied.bytes),
+        if links == 1 { "" } else { "s" }
+    ));
+    say("next: safelight serve");
+    Ok(())
+}
+
 fn restored(arguments: &RestoredArgs) -> Result<(), Failure> {
     let state = State::open(arguments.state.state.as_deref())?;
     Config::read(&state)?;
@@ -177,7 +240,7 @@ fn restored(arguments: &RestoredArgs) -> Result<(), Failure> {
 fn status(arguments: &StatusArgs) -> Result<(), Failure> {
     let state = State::open(arguments.state.state.as_deref())?;
     let config = Config::read(&state)?;
-    let books = Books::open(&state)?;
+    let books = Books::open_with(&state, config.rules.clone())?;
     let now = process::now_seconds();
     let said = Status::read(&state)?;
     // A site that is served says so every few seconds.
@@ -200,6 +263,11 @@ fn status(arguments: &StatusArgs) -> Result<(), Failure> {
     line = line
         .with("slots", slots.len() as u64)
         .with("slots_free", free as u64);
+    let pools = books.wait(books.ledger().pools())?.into_iter();
+    let pools: Vec<_> = pools
+        .map(|(name, (used, size))| format!("{used} of {size} {name}"))
+        .collect();
+    line = line.with("pools_used", (!pools.is_empty()).then(|| pools.join(", ")));
     show(
         &line,
         &Peer::all(&state)?,

@@ -50,6 +50,12 @@ pub(crate) struct SubmitArgs {
     /// That is what it read, and what `audit missing` names. Only what lies below the job's central directories is taken.
     #[arg(long, value_name = "JOB")]
     from_audit: Option<String>,
+    /// Read every file, also those that did not change since they were last handed in
+    ///
+    /// Unchanged is what has the same length, times and number, on a file system that can be believed (ext4, XFS, Btrfs); what changed within
+    /// a second before it was read is read again anyway.
+    #[arg(long)]
+    reread: bool,
     /// Wait until the job's results are at home, and say what happens to it; 10 if there are none
     #[arg(long)]
     wait: bool,
@@ -115,6 +121,7 @@ pub(crate) fn run(arguments: SubmitArgs) -> Result<ExitCode, Failure> {
         policy: arguments.policy,
         readers: arguments.reader.into_iter().map(|it| it.0).collect(),
         from_audit: arguments.from_audit,
+        reread: arguments.reread,
         quiet,
     };
     let submitted = submit(&state, &handed)?;

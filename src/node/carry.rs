@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use safelight_audit::parts::{self, Piece};
 use safelight_bundle::{BLOB_MAX, BlobList, LIST_BYTES_MAX, Objects};
 use safelight_policies::{
     cause::Cause,
@@ -142,23 +143,35 @@ pub(super) fn send(
     })
 }
 
-/// Makes a file an object of the area; answers its name and length.
-pub(super) fn keep(path: &Path, store: &Store) -> Result<(ObjectId, u32), Failure> {
-    let mut hasher = blake3::Hasher::new();
+/// Makes a log objects of the area, one for each part of at most `most` bytes; answers their names and lengths, in order.
+pub(super) fn keep_log(
+    path: &Path,
+    store: &Store,
+    most: u64,
+) -> Result<Vec<(ObjectId, u32)>, Failure> {
     let file = File::open(path).or_fail(Kind::Environment)?;
-    let len = file.metadata().or_fail(Kind::Environment)?.len();
-    let fits = u32::try_from(len).ok().filter(|_| len <= BLOB_MAX);
-    let Some(short) = fits else {
-        let message = format!("{} is longer than an object may be", path.display());
-        return Err(Failure::new(Kind::Environment, message));
+    let pieces = parts::cut(&file, most).or_fail(Kind::Environment)?;
+    let keep = |piece: &Piece| {
+        let len = piece.len();
+        let fits = u32::try_from(len).ok().filter(|_| len <= BLOB_MAX);
+        let Some(short) = fits else {
+            let message = format!(
+                "a part of {} is longer than an object may be",
+                path.display()
+            );
+            return Err(Failure::new(Kind::Environment, message));
+        };
+        let mut hasher = blake3::Hasher::new();
+        let bytes = piece.read(&file).or_fail(Kind::Environment)?;
+        hasher.update_reader(bytes).or_fail(Kind::Environment)?;
+        let object = ObjectId(hasher.finalize().into());
+        let mut bytes = piece.read(&file).or_fail(Kind::Environment)?;
+        store
+            .put(object, len, &mut bytes)
+            .or_fail(Kind::Environment)?;
+        Ok((object, short))
     };
-    hasher.update_reader(file).or_fail(Kind::Environment)?;
-    let object = ObjectId(hasher.finalize().into());
-    let mut file = File::open(path).or_fail(Kind::Environment)?;
-    store
-        .put(object, len, &mut file)
-        .or_fail(Kind::Environment)?;
-    Ok((object, short))
+    pieces.iter().map(keep).collect()
 }
 
 /// Acts on each, a few at once; the first error ends it.
@@ -190,7 +203,16 @@ fn each<T: Sync>(items: &[T], act: impl Fn(&T) -> Result<(), Error> + Sync) -> R
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
+    use safelight_audit::Body;
+    use safelight_policies::event::Control;
+
     use super::*;
+    use crate::{
+        records::{joined, samples::farm::log_of},
+        state::LogOf,
+    };
 
     #[test]
     fn each_item_is_acted_on_once_and_the_first_error_ends_it() {
@@ -235,18 +257,40 @@ mod tests {
     }
 
     #[test]
-    fn a_file_becomes_an_object_under_its_hash() {
+    fn a_log_becomes_an_object_under_its_hash_or_several_that_join() {
         let directory = tempfile::tempdir().unwrap();
         let state = crate::state::State::open(Some(directory.path())).unwrap();
         let store = Store::open(&state, &"c-one".parse().unwrap()).unwrap();
         let path = directory.path().join("log");
         std::fs::write(&path, b"records").unwrap();
-        let (object, len) = keep(&path, &store).unwrap();
-        assert_eq!((object, len), (safelight_bundle::object_id(b"records"), 7));
+        let [(object, 7)] = keep_log(&path, &store, 7).unwrap()[..] else {
+            panic!("one part");
+        };
+        assert_eq!(object, safelight_bundle::object_id(b"records"));
         assert_eq!(store.area().read(object).unwrap(), b"records");
         let list = BlobList::new([(object, 7), (ObjectId([1; 32]), 5)]).unwrap();
         assert_eq!(missing(&list, &store).unwrap(), [(ObjectId([1; 32]), 5)]);
         let huge = BlobList::new([(object, 8)]).unwrap();
         assert_eq!(missing(&huge, &store).unwrap(), [(object, 8)]);
+        let delivered = |files| {
+            let kept_aside = 0;
+            let event = Control::Delivered { files, kept_aside };
+            (1, Body::Control(event))
+        };
+        let (log, _) = log_of(LogOf::Job, (0..50).map(delivered));
+        std::fs::write(&path, &log).unwrap();
+        let parts = keep_log(&path, &store, 700).unwrap();
+        assert!(parts.len() > 3 && parts.iter().all(|(_, len)| *len <= 700));
+        let parts: Vec<_> = parts.into_iter().map(|(object, _)| object).collect();
+        let left = [&parts[..], &[object]].concat();
+        let logs = joined::logs(store.area(), &left).unwrap();
+        assert_eq!(logs, [parts.clone(), vec![object]]);
+        let mut again = Vec::new();
+        let Ok(mut bytes) = joined::open(store.area(), &parts) else {
+            panic!("the parts join");
+        };
+        bytes.read_to_end(&mut again).unwrap();
+        assert_eq!(again, log);
+        assert!(joined::open(store.area(), &parts[1..]).is_err());
     }
 }

@@ -90,8 +90,8 @@ pub(crate) struct Ended {
     pub(crate) cause: Cause,
     /// What was sealed, if anything was.
     pub(crate) sealed: Option<Sealed>,
-    /// The session's audit log, as an object.
-    pub(crate) audit: Option<ObjectId>,
+    /// The session's audit log, as an object, or as several that continue each other.
+    pub(crate) audit: Vec<ObjectId>,
     /// Everything that it left, by name and length: the manifest, the task's log, the audit log, the segments.
     pub(crate) objects: Vec<(ObjectId, u32)>,
 }

@@ -307,7 +307,7 @@ impl Node {
                 errno: 0,
             },
             sealed: None,
-            audit: None,
+            audit: Vec::new(),
             objects: Vec::new(),
         };
         if let Err(error) = self.ask(&Call::Ended(Box::new(ended))) {

@@ -39,6 +39,8 @@ use crate::{
 
 /// How long a release may take: the site asks its warden, which syncs its disk.
 const RELEASE: Duration = Duration::from_secs(60);
+/// The most bytes of a part of a log; an object may be a little longer.
+const PART_BYTES: u64 = 240 << 20;
 /// How long the site may take to write an end down.
 const END: Duration = Duration::from_secs(30);
 
@@ -55,7 +57,8 @@ pub(super) struct Session<'a> {
 struct Outcome {
     cause: Cause,
     sealed: Option<Sealed>,
-    audit: Option<ObjectId>,
+    /// The parts of the session's log.
+    audit: Vec<ObjectId>,
     objects: Vec<(ObjectId, u32)>,
     failure: Option<Failure>,
 }
@@ -70,7 +73,7 @@ impl Outcome {
                 files: sealed.files,
                 bytes: sealed.bytes,
             }),
-            audit: None,
+            audit: Vec::new(),
             objects: Vec::new(),
             failure: ending.failure,
         }
@@ -99,7 +102,7 @@ impl Session<'_> {
         };
         if let Err(failure) = self.bring(&outcome) {
             outcome.spoil(failure, Cause::NodeLost);
-            (outcome.sealed, outcome.audit) = (None, None);
+            (outcome.sealed, outcome.audit) = (None, Vec::new());
             outcome.objects.clear();
         }
         let why = outcome.failure.take().map_or(String::new(), |failure| {
@@ -232,9 +235,9 @@ impl Session<'_> {
         let noted = audit.note(ended);
         let finished = audit.finish();
         match noted.and(finished).and_then(|_| self.keep_log()) {
-            Ok((object, len)) => {
-                outcome.audit = Some(object);
-                outcome.objects.push((object, len));
+            Ok(parts) => {
+                outcome.audit = parts.iter().map(|(object, _)| *object).collect();
+                outcome.objects.extend(parts);
             }
             // No record, no result.
             Err(failure) => outcome.spoil(failure, Cause::AuditLost),
@@ -272,8 +275,8 @@ impl Session<'_> {
         }
     }
 
-    /// Makes the session's log an object.
-    fn keep_log(&self) -> Result<(ObjectId, u32), Failure> {
+    /// Makes the session's log an object, or several if it is long.
+    fn keep_log(&self) -> Result<Vec<(ObjectId, u32)>, Failure> {
         let Lease {
             client,
             job,
@@ -282,7 +285,7 @@ impl Session<'_> {
         } = self.lease;
         let state = &self.node.state;
         let path = state.audit_log(client, *job, LogOf::Session(*session))?;
-        carry::keep(&path, &Store::open(state, client)?)
+        carry::keep_log(&path, &Store::open(state, client)?, PART_BYTES)
     }
 
     /// Brings everything that the session left to the site.

@@ -8,15 +8,19 @@ use std::{
     collections::BTreeMap,
     fmt,
     fs::{self, File, OpenOptions},
-    io::{self, Cursor, Read, Seek, SeekFrom},
+    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use safelight_audit::{Checkpoint, Error, Finding, Header, Reader, Report};
+use safelight_audit::{Checkpoint, Error, Finding, Header, Reader, Report, Statement, pass::begin};
 use safelight_policies::id::{JobId, ObjectId, SessionId, SiteName, TaskId};
+use safelight_vfs::area::Area;
 
 use super::{
+    index::{Against, Index, Sound, Stamp, Telling, WORTH, sound},
+    joined::{self, Bytes, Unfit},
     name::{Name, Run, Runs},
     reading::Records,
 };
@@ -28,11 +32,15 @@ use crate::{
     state::{LogOf, State},
 };
 
+/// A log that was not written for this long is worth an index.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// Where a log is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
     File(PathBuf),
-    Object(ObjectId),
+    /// Its parts, in order.
+    Objects(Vec<ObjectId>),
 }
 
 /// One of a job's logs.
@@ -42,44 +50,11 @@ pub(crate) struct Log {
     at: At,
 }
 
-/// Why a log cannot be read.
-pub(crate) enum Unfit {
-    /// It is not as it was written.
-    Changed(String),
-    /// Something else.
-    Failed(Failure),
-}
-
-impl Unfit {
-    fn of(self, job: JobId, name: Name) -> Failure {
-        match self {
-            Self::Changed(how) => changed_log(job, name, how),
-            Self::Failed(failure) => failure,
-        }
-    }
-}
-
-/// The bytes of a log.
-pub(crate) enum Bytes {
-    File(File),
-    Object(Cursor<Vec<u8>>),
-}
-
-impl Read for Bytes {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(buffer),
-            Self::Object(bytes) => bytes.read(buffer),
-        }
-    }
-}
-
-impl Seek for Bytes {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        match self {
-            Self::File(file) => file.seek(to),
-            Self::Object(bytes) => bytes.seek(to),
-        }
+/// How a failure of a log that cannot be read is said.
+fn unfit_of(unfit: Unfit, job: JobId, name: Name) -> Failure {
+    match unfit {
+        Unfit::Changed(how) => changed_log(job, name, how),
+        Unfit::Failed(failure) => failure,
     }
 }
 
@@ -90,6 +65,8 @@ pub(crate) struct Logs<'a> {
     pub(crate) anchor: Option<Checkpoint>,
     runs: Runs,
     sites: BTreeMap<SessionId, SiteName>,
+    /// Where indexes are kept; none if the logs have no place.
+    indexes: Option<PathBuf>,
     all: Vec<Log>,
 }
 
@@ -116,7 +93,7 @@ impl<'a> Logs<'a> {
             .filter_map(|left| left.site.clone().map(|site| (left.session, site)))
             .collect();
         let own = state.audit_log(&opened.envelope.outline.client, job, LogOf::Job)?;
-        let mut all = left_logs(&lefts);
+        let mut all = left_logs(&opened.area, &lefts)?;
         if let Some(directory) = own.parent() {
             all.extend(logs_beside(directory, job, &lefts, &runs)?);
         }
@@ -124,19 +101,15 @@ impl<'a> Logs<'a> {
         // A job's own log begins when something happens to the job on this host. Without any other log, that there is none is the answer.
         if anchor.is_some() || all.is_empty() || has_bytes(&own) {
             let name = Name::Job;
-            all.insert(
-                0,
-                Log {
-                    name,
-                    at: At::File(own),
-                },
-            );
+            let at = At::File(own.clone());
+            all.insert(0, Log { name, at });
         }
         Ok(Self {
             opened,
             anchor,
             runs,
             sites,
+            indexes: own.parent().map(|directory| directory.join("index")),
             all,
         })
     }
@@ -166,7 +139,7 @@ impl<'a> Logs<'a> {
 
     /// Opens a log's records.
     pub(crate) fn records(&self, log: &Log) -> Result<Records<'_, Bytes>, Failure> {
-        let unfit = |unfit: Unfit| unfit.of(self.job(), log.name);
+        let unfit = |unfit: Unfit| unfit_of(unfit, self.job(), log.name);
         let reader = Reader::open(self.open(log).map_err(unfit)?)
             .map_err(|error| unreadable(self.job(), log.name, &error))?;
         let name = self.name(log, reader.header()).map_err(unfit)?;
@@ -177,10 +150,72 @@ impl<'a> Logs<'a> {
             .map(|records| records.left_by(site))
     }
 
+    /// The index of a large log that is whole and is not being written; it is made if there is none.
+    pub(super) fn index(&self, log: &Log) -> Option<Index<'_>> {
+        let (of, file) = match &log.at {
+            At::File(path) => (
+                self.settled(log.name, path)?,
+                path.file_name()?.to_str()?.to_owned(),
+            ),
+            At::Objects(parts) => {
+                let len = |part: &ObjectId| self.opened.area.len(*part).ok()?;
+                let len: u64 = parts.iter().map(len).sum::<Option<u64>>()?;
+                let name = format!("{}.{}", self.job(), parts.first()?);
+                let of = Stamp::Objects(parts.clone());
+                (of, Some(name).filter(|_| len >= WORTH)?)
+            }
+        };
+        let path = self.indexes.as_ref()?.join(format!("{file}.index"));
+        let anchor = self.anchor.filter(|_| log.name == Name::Job);
+        let telling = Telling {
+            name: log.name,
+            runs: &self.runs,
+            site: log.name.run().and_then(|run| self.sites.get(&run.session)),
+            key: &self.opened.key,
+        };
+        let named = |header: &Header| self.name(log, header).ok();
+        if let Some(index) = Index::open(&path, telling, (&of, anchor), named) {
+            return Some(index);
+        }
+        let mut bytes = self.open(log).ok()?;
+        let (header, _) = begin(&mut bytes).ok()?;
+        let telling = Telling {
+            name: named(&header)?,
+            ..telling
+        };
+        Index::make(&path, telling, bytes, (of, anchor))
+    }
+
+    /// The stamp of a large file that nobody has written for a while.
+    fn settled(&self, name: Name, path: &Path) -> Option<Stamp> {
+        let file = self.open_file(name, path).ok()?;
+        let metadata = file.metadata().ok()?;
+        let quiet = metadata.modified().ok()?.elapsed().ok()? >= QUIET;
+        (quiet && metadata.len() >= WORTH).then(|| Stamp::of(&file).ok())?
+    }
+
+    /// Checks a log in every respect at once; `None` if anything is wrong with it, which others then name.
+    pub(crate) fn sound<'s>(
+        &self,
+        log: &Log,
+        statements: impl FnOnce(&[u8; 16]) -> &'s [Statement],
+    ) -> Option<(Name, Sound)> {
+        let mut bytes = self.open(log).ok()?;
+        let (header, _) = begin(&mut bytes).ok()?;
+        let name = self.name(log, &header).ok()?;
+        let against = Against {
+            key: &self.opened.key,
+            only: name.run().map(|run| run.session),
+            anchor: self.anchor.filter(|_| name == Name::Job),
+            statements: statements(&header.log),
+        };
+        sound(bytes, against).map(|sound| (name, sound))
+    }
+
     /// The bytes of a log.
     pub(crate) fn bytes(&self, log: &Log) -> Result<Bytes, Failure> {
         self.open(log)
-            .map_err(|unfit| unfit.of(self.job(), log.name))
+            .map_err(|unfit| unfit_of(unfit, self.job(), log.name))
     }
 
     /// The id that a log's header bears.
@@ -227,16 +262,7 @@ impl<'a> Logs<'a> {
     fn open(&self, log: &Log) -> Result<Bytes, Unfit> {
         match &log.at {
             At::File(path) => self.open_file(log.name, path).map(Bytes::File),
-            At::Object(object) => match self.opened.area.read(*object) {
-                Ok(bytes) => Ok(Bytes::Object(Cursor::new(bytes))),
-                Err(error) => {
-                    let failure = Failure::from_error(Kind::Environment, &error);
-                    Err(match error.is_not_authentic() {
-                        true => Unfit::Changed(failure.message()),
-                        false => Unfit::Failed(failure),
-                    })
-                }
-            },
+            At::Objects(parts) => joined::open(&self.opened.area, parts),
         }
     }
 
@@ -272,18 +298,19 @@ fn has_bytes(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| !there.is_file() || there.len() > 0)
 }
 
-fn left_logs(lefts: &[Left]) -> Vec<Log> {
-    let logs = |left: &Left| {
+fn left_logs(area: &Area, lefts: &[Left]) -> Result<Vec<Log>, Failure> {
+    let mut all = Vec::new();
+    for left in lefts {
         let of = Some((left.task, left.attempt));
         let session = left.session;
         let name = Name::Left(Run { of, session });
-        let log = move |object: &ObjectId| Log {
+        let logs = joined::logs(area, &left.audit)?.into_iter();
+        all.extend(logs.map(|parts| Log {
             name,
-            at: At::Object(*object),
-        };
-        left.audit.iter().map(log).collect::<Vec<_>>()
-    };
-    lefts.iter().flat_map(logs).collect()
+            at: At::Objects(parts),
+        }));
+    }
+    Ok(all)
 }
 
 /// The releases of a job's key and the looks at it that are in files of this host and not, byte for byte, among what was left.

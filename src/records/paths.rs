@@ -15,7 +15,7 @@ use safelight_policies::{
 };
 use serde::Serialize;
 
-use super::{OpenedRecord, What};
+use super::{Group, OpenedRecord, What};
 
 /// What was done with one path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,10 +46,8 @@ pub(crate) struct Touched {
     pub(crate) times: Option<(u64, u64)>,
     /// The programs that named it, by the names they give themselves.
     pub(crate) programs: BTreeSet<String>,
-    /// How many tasks named it, if the records of each came together.
-    pub(crate) tasks: u64,
-    /// The last of them.
-    pub(crate) task: Option<TaskId>,
+    /// The tasks that named it.
+    pub(crate) tasks: BTreeSet<TaskId>,
 }
 
 impl Touched {
@@ -74,33 +72,32 @@ impl Touched {
     fn name(
         &mut self,
         Seen {
-            at_ns,
+            times: (begin, end),
             task,
             access,
+            ..
         }: Seen<'_>,
     ) -> &mut Self {
-        if task.is_some() && self.task != task {
-            self.tasks += 1;
-            self.task = task;
-        }
-        let (first, last) = self.times.unwrap_or((at_ns, at_ns));
-        self.times = Some((first.min(at_ns), last.max(at_ns)));
+        self.tasks.extend(task);
+        let (first, last) = self.times.unwrap_or((begin, end));
+        self.times = Some((first.min(begin), last.max(end)));
         if !access.comm.is_empty() && !self.programs.contains(&access.comm) {
             self.programs.insert(access.comm.clone());
         }
         self
     }
 
-    fn make(&mut self) {
-        self.changes += 1;
+    fn make(&mut self, count: u64) {
+        self.changes += count;
         self.made = true;
     }
 }
 
-/// An access as a record tells it.
+/// An access as one record tells it, or as many do.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
-    at_ns: u64,
+    times: (u64, u64),
+    count: u64,
     task: Option<TaskId>,
     access: &'a Access,
 }
@@ -116,15 +113,25 @@ pub(crate) struct Paths {
 impl Paths {
     /// Adds what a record tells of the job. Someone who looked in from outside is not the job.
     pub(crate) fn add(&mut self, record: &OpenedRecord) {
+        self.add_all(record, (1, record.at_ns));
+    }
+
+    /// Adds what records of one kind tell: the first of them, how many there are, and when the last was written.
+    pub(crate) fn add_group(&mut self, group: &Group) {
+        self.add_all(&group.record, (group.count, group.last_ns));
+    }
+
+    fn add_all(&mut self, record: &OpenedRecord, (count, last_ns): (u64, u64)) {
         match &record.what {
             What::Access { .. } if record.source == Source::Debug => {}
             What::Access { access, .. } => self.access(Seen {
-                at_ns: record.at_ns,
+                times: (record.at_ns, last_ns),
+                count,
                 task: record.task,
                 access,
             }),
             What::Control(_) => {}
-            What::Unreadable { .. } | What::OutOfTurn { .. } => self.wrong += 1,
+            What::Unreadable { .. } | What::OutOfTurn { .. } => self.wrong += count,
         }
     }
 
@@ -153,10 +160,10 @@ impl Paths {
         let path = self.at(&access.path, seen);
         match access.verdict {
             Verdict::Allowed => {}
-            Verdict::Denied { .. } => path.denials += 1,
-            Verdict::Missing => path.misses += 1,
-            Verdict::NotAuthentic => path.forgeries += 1,
-            Verdict::Failed { .. } => path.failures += 1,
+            Verdict::Denied { .. } => path.denials += seen.count,
+            Verdict::Missing => path.misses += seen.count,
+            Verdict::NotAuthentic => path.forgeries += seen.count,
+            Verdict::Failed { .. } => path.failures += seen.count,
         }
     }
 
@@ -164,15 +171,15 @@ impl Paths {
         let access = seen.access;
         let path = self.at(&access.path, seen);
         match access.op {
-            Op::OpenRead | Op::List => path.reads += 1,
-            Op::OpenWrite => path.writes += 1,
+            Op::OpenRead | Op::List => path.reads += seen.count,
+            Op::OpenWrite => path.writes += seen.count,
             Op::CloseRead => path.bytes_read = path.bytes_read.saturating_add(access.bytes),
             Op::CloseWrite => path.bytes_written = path.bytes_written.saturating_add(access.bytes),
-            Op::Create | Op::Mkdir | Op::Symlink | Op::Mknod => path.make(),
-            Op::Setattr | Op::Xattr => path.changes += 1,
-            Op::Unlink | Op::Rmdir => path.removals += 1,
+            Op::Create | Op::Mkdir | Op::Symlink | Op::Mknod => path.make(seen.count),
+            Op::Setattr | Op::Xattr => path.changes += seen.count,
+            Op::Unlink | Op::Rmdir => path.removals += seen.count,
             Op::Rename => {
-                path.removals += 1;
+                path.removals += seen.count;
                 self.second(seen);
             }
             Op::Link => self.second(seen),
@@ -183,7 +190,7 @@ impl Paths {
     /// The second path of a rename or a link is one that the job made.
     fn second(&mut self, seen: Seen<'_>) {
         if let Some(to) = &seen.access.to {
-            self.at(to, seen).make();
+            self.at(to, seen).make(seen.count);
         }
     }
 

@@ -74,19 +74,8 @@ impl<'a, R: Read> Records<'a, R> {
 
     /// A lease says where its session is.
     fn learn(&mut self, control: &Control) {
-        if let Control::Leased {
-            session,
-            node,
-            slot,
-            ..
-        } = control
-        {
-            let place = Place {
-                site: self.site.clone(),
-                node: node.clone(),
-                slot: *slot,
-            };
-            self.places.insert(*session, Arc::new(place));
+        if let Some((session, place)) = Place::told(control, self.site.as_ref()) {
+            self.places.insert(session, Arc::new(place));
         }
     }
 
@@ -200,14 +189,14 @@ impl<R: Read> Iterator for Records<'_, R> {
     }
 }
 
-fn open_access(key: &AuditKey, index: u64, sealed: &[u8]) -> Option<Access> {
+pub(super) fn open_access(key: &AuditKey, index: u64, sealed: &[u8]) -> Option<Access> {
     let plain = zeroize::Zeroizing::new(key.open(index, sealed).ok()?);
     let (access, rest) = postcard::take_from_bytes(&plain).ok()?;
     rest.is_empty().then_some(access)
 }
 
 /// The task that a record tells of: its log's, or that of the session that it names.
-fn task(log: Name, runs: &Runs, what: &What) -> Option<TaskId> {
+pub(super) fn task(log: Name, runs: &Runs, what: &What) -> Option<TaskId> {
     let of = match log.run() {
         Some(run) => run.of,
         None => session(what).and_then(|session| runs.get(&session).copied()),

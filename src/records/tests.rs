@@ -1,5 +1,6 @@
 //! Real logs with real seals, read at home.
 
+mod indexed;
 mod several;
 
 use std::io::Cursor;

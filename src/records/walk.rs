@@ -1,10 +1,44 @@
 //! Walking over all logs of a job: one after another where the order says nothing, by time where people read.
 //!
-//! A log that cannot be trusted is walked up to where it can, and the others are walked all the same.
+//! A log that cannot be trusted is walked up to where it can, and the others are walked all the same. Of a large log that is whole, only
+//! what is asked about is read.
 
-use super::{Log, Logs, OpenedRecord};
-use crate::failure::{Failure, Kind};
+use std::collections::BTreeMap;
+
 use safelight_policies::id::JobId;
+
+use super::{Group, Log, Logs, Name, OpenedRecord, Span};
+use crate::failure::{Failure, Kind};
+
+/// Which records are wanted. What is wrong with a record is always wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Those of this time.
+    pub(crate) span: Span,
+    /// And of these kinds: asked of what records of one kind have in common, which is no time, no number, and of a verdict not its reason.
+    pub(crate) keep: &'a dyn Fn(&OpenedRecord) -> bool,
+    /// And of each log those after the record with this number.
+    pub(crate) after: &'a dyn Fn(Name) -> u64,
+}
+
+impl Wanted<'static> {
+    /// Every record.
+    pub(crate) const ALL: Self = Self {
+        span: Span {
+            since: None,
+            until: None,
+        },
+        keep: &|_| true,
+        after: &|_| 0,
+    };
+}
+
+impl Wanted<'_> {
+    fn wants(&self, record: &OpenedRecord) -> bool {
+        record.seq > (self.after)(record.log)
+            && (record.what.is_wrong() || (self.span.holds(record.at_ns) && (self.keep)(record)))
+    }
+}
 
 /// What was wrong on the way.
 pub(crate) struct Walked {
@@ -53,6 +87,37 @@ impl Walked {
         }
     }
 
+    /// Shows the records of a log that are wanted. What `each` says ends the walk, and is told apart from what the log says.
+    fn wanted(
+        &mut self,
+        logs: &Logs<'_>,
+        log: &Log,
+        wanted: Wanted<'_>,
+        each: &mut impl FnMut(OpenedRecord) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Some(index) = logs.index(log) else {
+            return self.log(logs, log, &mut |record| match wanted.wants(&record) {
+                true => each(record),
+                false => Ok(()),
+            });
+        };
+        let mut ended = None;
+        let shown = |record| each(record).map_err(|failure| stop(&mut ended, failure));
+        let found = index.select(wanted, || logs.bytes(log), shown);
+        self.found(found, ended)
+    }
+
+    /// What the walk over a log by its index came to: who was shown the records may have ended it.
+    fn found(&mut self, found: Result<(), Failure>, ended: Option<Failure>) -> Result<(), Failure> {
+        match ended {
+            Some(failure) => Err(failure),
+            None => {
+                self.broken.extend(found.err());
+                Ok(())
+            }
+        }
+    }
+
     fn log(
         &mut self,
         logs: &Logs<'_>,
@@ -79,40 +144,61 @@ impl Walked {
     }
 }
 
-/// Shows every record to `each`, one log after another: of one log at a time is anything in memory.
-pub(crate) fn one_by_one(
+/// How many records each of the large logs has.
+pub(crate) fn ends(logs: &Logs<'_>) -> BTreeMap<Name, u64> {
+    let indexes = logs.iter().filter_map(|log| logs.index(log));
+    indexes.map(|index| index.end()).collect()
+}
+
+/// Notes why a walk is ended; answers what ends it.
+fn stop(ended: &mut Option<Failure>, failure: Failure) -> Failure {
+    *ended = Some(failure);
+    Failure::new(Kind::Internal, "a walk was ended")
+}
+
+/// Shows all records of some time to `each`, those of one kind together where the log is large: what happened how often.
+pub(crate) fn grouped(
     logs: &Logs<'_>,
-    mut each: impl FnMut(OpenedRecord) -> Result<(), Failure>,
+    span: Span,
+    mut each: impl FnMut(&Group) -> Result<(), Failure>,
 ) -> Result<Walked, Failure> {
     let mut walked = Walked::new(logs);
     for log in logs.iter() {
-        walked.log(logs, log, &mut each)?;
+        match logs.index(log) {
+            Some(index) => {
+                let mut ended = None;
+                let shown =
+                    |group: &Group| each(group).map_err(|failure| stop(&mut ended, failure));
+                let found = index.groups(span, || logs.bytes(log), shown);
+                walked.found(found, ended)?;
+            }
+            None => walked.log(logs, log, &mut |record| {
+                let shown = record.what.is_wrong() || span.holds(record.at_ns);
+                if shown { each(&record.into()) } else { Ok(()) }
+            })?,
+        }
     }
     Ok(walked)
 }
 
-/// Shows the records that are kept to `each`, by time, then by log. A log's own order holds, whatever its clock did. With several logs
-/// everything that is kept is in memory.
+/// Shows the records that are wanted to `each`, by time, then by log. A log's own order holds, whatever its clock did. With several logs
+/// everything that is wanted is in memory.
 pub(crate) fn in_order(
     logs: &Logs<'_>,
-    keep: impl Fn(&OpenedRecord) -> bool,
+    wanted: Wanted<'_>,
     mut each: impl FnMut(OpenedRecord) -> Result<(), Failure>,
 ) -> Result<Walked, Failure> {
-    if logs.len() == 1 {
-        return one_by_one(
-            logs,
-            |record| if keep(&record) { each(record) } else { Ok(()) },
-        );
+    let mut walked = Walked::new(logs);
+    if let (Some(only), 1) = (logs.iter().next(), logs.len()) {
+        walked.wanted(logs, only, wanted, &mut each)?;
+        return Ok(walked);
     }
     let mut kept = Vec::new();
-    let mut walked = Walked::new(logs);
     for log in logs.iter() {
         let mut latest = 0;
-        walked.log(logs, log, &mut |record| {
+        walked.wanted(logs, log, wanted, &mut |record| {
             latest = record.at_ns.max(latest);
-            if keep(&record) {
-                kept.push((latest, record));
-            }
+            kept.push((latest, record));
             Ok(())
         })?;
     }

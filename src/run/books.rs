@@ -23,6 +23,7 @@ use super::slot;
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs, process,
+    site::Config,
     state::State,
     warden::{self, Ask, NODE_CONTEXT, Request},
 };
@@ -70,6 +71,15 @@ impl Books {
     /// Opens the books, making them if need be.
     pub(crate) fn open(state: &State) -> Result<Self, Failure> {
         Self::open_with(state, Rules::default())
+    }
+
+    /// The same, with the numbers of the site whose state it is, if it is a site's: what is said must be what the site does.
+    pub(crate) fn of_site(state: &State) -> Result<Self, Failure> {
+        let rules = match Config::path(state).exists() {
+            true => Config::read(state)?.rules,
+            false => Rules::default(),
+        };
+        Self::open_with(state, rules)
     }
 
     /// The same, with a site's own numbers.

@@ -206,6 +206,11 @@ impl Peer {
         jobs::write_private(&self.asked_path(state), HEXLOWER.encode(&random).as_bytes())
     }
 
+    /// What the peer is known to have accepted lately: see [`super::holdings`].
+    pub(super) fn holdings(&self, state: &State) -> PathBuf {
+        directory(state).join(format!("{}.holds", self.card.letters.fingerprint()))
+    }
+
     fn asked_path(&self, state: &State) -> PathBuf {
         directory(state).join(format!("{}.asked", self.card.letters.fingerprint()))
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use safelight_policies::id::SiteName;
-use safelight_scheduler::{ClientProfile, QueueRule, Rules};
+use safelight_scheduler::{ClientProfile, QueueRule, Rules, pools};
 use serde::{Deserialize, Serialize};
 
 use super::card::Role;
@@ -116,6 +116,11 @@ impl Config {
         }
         if self.prekeys == 0 || self.prekeys > 256 {
             return refuse("prekeys must be 1 to 256");
+        }
+        if let Some(name) = self.rules.pools.keys().find(|name| !pools::is_name(name)) {
+            return refuse(&format!(
+                "rules.pools: {name:?} is no amount of the whole site, like amount.licence.c"
+            ));
         }
         Ok(())
     }

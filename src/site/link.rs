@@ -27,12 +27,15 @@ type Boxed = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Link {
     pub(super) peer: Peer,
     pub(super) store: Store,
+    state: State,
     inbox: Inbox,
     outbox: Outbox,
     from: Directory,
     to: Directory,
     /// Receipts whose letters are to leave our folder.
     collected: Vec<Receipt>,
+    /// Bytes of blobs that were written into our folder since the site began.
+    pub(super) sent: u64,
     /// When the last sign of life was sent, in seconds since 1970.
     pub(super) beat: u64,
     /// What the folders' commands had asked for when this was opened.
@@ -147,11 +150,13 @@ impl Link {
         let (numbers, items) = books.wait(books.ledger().letters_out(&theirs))?;
         Ok(Self {
             store: Store::open(state, client)?,
+            state: state.clone(),
             inbox: Inbox::new(trust, Windows::restore(seen)),
             outbox: Outbox::new(me, epoch, numbers, items),
             from: Directory::at(&peer.r#in),
             to: Directory::at(&peer.out),
             collected: Vec::new(),
+            sent: 0,
             beat: 0,
             asked,
             restored: None,
@@ -168,13 +173,18 @@ impl Link {
     pub(super) fn after(mut self, stale: &mut Self) -> Self {
         self.collected = std::mem::take(&mut stale.collected);
         self.restored = stale.restored.take();
-        self.beat = stale.beat;
+        (self.beat, self.sent) = (stale.beat, stale.sent);
         self
     }
 
     /// The key of the site at the other end.
     pub(super) fn key(&self) -> VerifyKey {
         self.peer.card.letters
+    }
+
+    /// Where its letters come into.
+    pub(super) fn mailbox(&self, me: &VerifyKey) -> std::path::PathBuf {
+        self.from.mailbox(me)
     }
 
     /// The newest letter that came.
@@ -329,8 +339,14 @@ impl Link {
 
     /// Writes what is due into our hot folder.
     pub(super) fn push(&mut self, books: &Books, now: u64) -> Pushed {
+        if self.outbox.has_load_to_offer() {
+            let held = super::holdings::read(&self.peer, &self.state, &self.store, now);
+            self.outbox.believe(held);
+        }
         let mut journal = Ledgered { books };
-        self.outbox.push(&self.to, &self.store, &mut journal, now)
+        let pushed = self.outbox.push(&self.to, &self.store, &mut journal, now);
+        self.sent += pushed.sent.1;
+        pushed
     }
 
     /// Takes letters that came with a receipt out of our folder. One that cannot be taken out now is taken out in a later turn.
@@ -346,9 +362,17 @@ impl Link {
         while let Some(receipt) = self.collected.last().cloned() {
             let mut journal = Ledgered { books };
             let (to, store) = (&self.to, &self.store);
+            let load = self
+                .outbox
+                .items()
+                .find(|item| item.of() == receipt.of)
+                .and_then(|item| item.load);
             let collected = self
                 .outbox
                 .collect(&from, &receipt, to, store, &mut journal);
+            if let (Ok(Collected::Accepted { .. }), Some(load)) = (&collected, load) {
+                super::holdings::note(&self.peer, &self.state, load.list, now)?;
+            }
             if let Collected::Renumber { of, seq, code } = collected.or_fail(Kind::Environment)? {
                 // One that is only late needs a new number; a number that is another's, or of a run that is over, shows that we lost count.
                 if code != Code::TooOld && self.outbox.last(&from).epoch == seq.epoch {

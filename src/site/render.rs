@@ -17,6 +17,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
+    records::joined::{self, Unfit},
     registers,
     store::Store,
     warden,
@@ -59,9 +60,9 @@ impl Site {
         let client = self.job(job)?.outline.client;
         let area = Store::open(&self.state, &client)?;
         let mut statements = Vec::new();
-        for log in &left.audit {
-            let bytes = area.area().read(*log).or_fail(Kind::Environment)?;
-            statements.push(registers::state_of_any(job, &bytes)?);
+        for parts in joined::logs(area.area(), &left.audit)? {
+            let log = joined::open(area.area(), &parts).map_err(Unfit::into_failure)?;
+            statements.push(registers::state_of_any(job, log)?);
         }
         registers::register(&self.state, &client, &statements)
     }

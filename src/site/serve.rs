@@ -18,6 +18,7 @@ use safelight_seal::random::SystemRandom;
 use tokio::net::TcpListener;
 
 use super::{
+    bell::Bell,
     card::Role,
     config::Config,
     desk::{self, Desk, Guard},
@@ -60,13 +61,18 @@ pub(crate) fn serve(state: &State) -> Result<(), Failure> {
     let mut loops = Loops::default();
     if desk.config.role == Role::Local {
         let mut teller = Teller::open(state, &desk.config)?;
-        loops.run(poll, move |now| {
+        loops.run(move |now| {
             if let Err(failure) = teller.turn(now) {
                 tracing::error!("suppliers cannot be told: {}", failure.message());
             }
+            std::thread::sleep(poll);
         });
     }
-    loops.run(poll, move |now| site.turn(now));
+    let bell = Bell::hang(state);
+    loops.run(move |now| {
+        site.turn(now);
+        bell.wait(poll, &site.mailboxes());
+    });
     let served = runtime.block_on(listen(desk, loops.stopped()));
     loops.end().and(served)
 }
@@ -79,13 +85,12 @@ struct Loops {
 }
 
 impl Loops {
-    /// Does something again and again, until the end.
-    fn run(&mut self, pause: Duration, mut turn: impl FnMut(u64) + Send + 'static) {
+    /// Does something, and rests, again and again until the end.
+    fn run(&mut self, mut turn: impl FnMut(u64) + Send + 'static) {
         let ending = Ending(Arc::clone(&self.ending));
         self.threads.push(std::thread::spawn(move || {
             while !ending.0.load(Ordering::Relaxed) {
                 turn(process::now_seconds());
-                std::thread::sleep(pause);
             }
         }));
     }

@@ -9,6 +9,7 @@ use safelight_bundle::{Alarm, Pushed, Report, Waiting, Why};
 use safelight_policies::id::SiteName;
 use serde::{Deserialize, Serialize};
 
+use super::link::Link;
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs,
@@ -34,6 +35,9 @@ pub(crate) struct LinkStatus {
     /// Letters of ours that were refused there, or not answered, and are kept back.
     #[serde(default)]
     pub(crate) held: usize,
+    /// Bytes of sealed objects that were written into our hot folder since the site began.
+    #[serde(default)]
+    pub(crate) sent_bytes: u64,
     /// What was refused since the site began: the last few.
     pub(crate) refused: Vec<String>,
     /// What somebody should look at.
@@ -64,6 +68,9 @@ pub(crate) struct Status {
     /// What was wrong with the links when this was written.
     #[serde(skip)]
     told: Vec<String>,
+    /// Something was sent since this was written.
+    #[serde(skip)]
+    moved: bool,
 }
 
 impl Status {
@@ -111,9 +118,12 @@ impl Status {
     }
 
     /// A folder was written.
-    pub(super) fn pushed(&mut self, site: &SiteName, pushed: &Pushed, going: usize, held: usize) {
+    pub(super) fn pushed(&mut self, link: &Link, pushed: &Pushed) {
+        let site = &link.peer.card.site;
+        let (going, held, sent) = (link.waiting(), link.held(), link.sent);
         let link = self.links.entry(site.to_string()).or_default();
-        (link.going, link.held) = (going, held);
+        self.moved |= link.sent_bytes != sent;
+        (link.going, link.held, link.sent_bytes) = (going, held, sent);
         if let Some(error) = &pushed.stopped {
             link.stopped = Some(said(error));
         }
@@ -134,9 +144,10 @@ impl Status {
         let told = self.links.values().flat_map(LinkStatus::wrong).collect();
         let changed = troubles != self.troubles || told != self.told;
         (self.troubles, self.told) = (troubles, told);
-        if !changed && now < self.at + FRESH {
+        if !changed && !self.moved && now < self.at + FRESH {
             return;
         }
+        self.moved = false;
         self.at = now;
         self.pid = std::process::id();
         let written = serde_json::to_vec_pretty(self)

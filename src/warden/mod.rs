@@ -15,6 +15,7 @@
 mod admin;
 mod judge;
 mod letters;
+mod request;
 mod serve;
 mod store;
 
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use safelight_channel::Channel;
-use safelight_policies::id::{JobId, KemKey};
+use safelight_policies::id::JobId;
 use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,7 @@ pub(crate) use admin::{
     mint_prekey, parse_key, revoke_client, revoke_node,
 };
 pub(crate) use letters::LetterSigner;
+pub(crate) use request::{NODE_CONTEXT, Request};
 
 use crate::{
     failure::{Failure, Kind, OrFail},
@@ -52,29 +54,6 @@ pub(crate) enum Ask {
         /// Its prekey.
         prekey: [u8; 16],
     },
-}
-
-/// A request for a job's key. Nothing in it is believed before its signature holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Request {
-    /// The envelope, signed by the client.
-    pub(crate) envelope: Vec<u8>,
-    /// The lease, signed by the schedule server.
-    pub(crate) lease: Vec<u8>,
-    /// The node's signature over [`Request::message`], made for [`NODE_CONTEXT`].
-    pub(crate) node_signature: Vec<u8>,
-    /// The ephemeral public key of the view server that serves the lease.
-    pub(crate) view_key: KemKey,
-}
-
-/// What a node's signature under a request is made for.
-pub(crate) const NODE_CONTEXT: &str = "view key";
-
-impl Request {
-    /// What the node signs: the view key has a fixed length, so the lease's end is clear.
-    pub(crate) fn message(lease: &[u8], view_key: &KemKey) -> Vec<u8> {
-        [lease, &view_key.0].concat()
-    }
 }
 
 /// What the warden answers.

@@ -151,9 +151,16 @@ fn the_scheduler_cannot_reach_a_key() {
 /// Every source file of ours, by its path in the repository.
 fn sources() -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    let mut next: Vec<PathBuf> = ["src", "policies", "vfs", "worker", "scheduler", "tests"]
-        .map(|folder| Path::new(ROOT).join(folder))
-        .into();
+    let folders = [
+        "src",
+        "policies",
+        "vfs",
+        "worker",
+        "scheduler",
+        "tests",
+        "fuzz/src",
+    ];
+    let mut next: Vec<PathBuf> = folders.map(|folder| Path::new(ROOT).join(folder)).into();
     while let Some(folder) = next.pop() {
         for entry in fs::read_dir(&folder).expect("folder") {
             let path = entry.expect("entry").path();

@@ -1,7 +1,7 @@
 //! The questions of the audit log, its proofs, and every way to change it, asked of the program.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufReader, Cursor},
     path::{Path, PathBuf},
     process::Command,
@@ -203,6 +203,21 @@ fn answers_are_narrowed_by_time_path_action_client_and_node() {
     );
 }
 
+/// The log of a job, as it would travel if an object were no longer than this.
+fn in_parts(jobs: &Jobs) -> Vec<PathBuf> {
+    let log = File::open(jobs.log(&jobs.first)).expect("log");
+    let pieces = safelight_audit::parts::cut(&log, 900).expect("parts");
+    assert!(pieces.len() > 2, "the log is cut");
+    let keep = |(number, piece): (usize, &safelight_audit::parts::Piece)| {
+        let path = jobs.host.path(format!("part-{number}"));
+        let mut file = File::create(&path).expect("part");
+        let mut bytes = piece.read(&log).expect("part");
+        std::io::copy(&mut bytes, &mut file).expect("part");
+        path
+    };
+    pieces.iter().enumerate().map(keep).collect()
+}
+
 /// A record is proved to somebody who has neither the log nor a key, by our own program and by one that shares no code with it.
 #[test]
 fn a_record_is_proved_and_an_independent_program_agrees() {
@@ -253,6 +268,17 @@ fn a_record_is_proved_and_an_independent_program_agrees() {
     ];
     python(&whole).ok();
     python(&["log", &path(&jobs.log(&jobs.first)), &path(&register)]).ok();
+    let parts = in_parts(&jobs);
+    let log = |order: &[usize]| {
+        let words = order.iter().map(|at| path(&parts[*at]));
+        let words: Vec<_> = words.chain([path(&register)]).collect();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        python(&[&["log"], words.as_slice()].concat())
+    };
+    let all: Vec<_> = (0..parts.len()).collect();
+    assert!(log(&all).ok().out.contains("as"), "the parts are the log");
+    log(&[0, 2, 1]).failed(1);
+    log(&all[..all.len() - 1]).failed(1);
     // Each part of the proof counts.
     let text = fs::read_to_string(&proof).expect("proof");
     for (field, other) in [

@@ -104,3 +104,43 @@ fn the_bench_of_the_log_loses_nothing() {
     );
     assert_eq!(std::fs::read_dir(&place).expect("directory").count(), 0);
 }
+
+/// Every part of a small run: two sites ship real files, and whoever else is installed brings the same.
+#[test]
+#[ignore = "long: two pairs of sites, and files that must be a second old"]
+fn the_bench_of_bundles_ships_everything_and_nothing_twice() {
+    if !requires(&["root"]) {
+        return;
+    }
+    let host = Host::new();
+    let place = host.dir("bench");
+    let mut bench = host.safelight();
+    bench.args(["bench", "bundle", "--json", "--rounds", "1"]);
+    bench.args(["--size", "8M", "--files", "200", "--dir"]);
+    let ended = end(bench.arg(&place)).ok();
+    let said: serde_json::Value = serde_json::from_str(&ended.out).expect("one line of JSON");
+    let rows = said["rows"].as_array().expect("rows");
+    let ours = |name: &str| {
+        let row = rows.iter().find(|row| row["name"] == name);
+        let row = row.unwrap_or_else(|| panic!("{name} in {said}"));
+        row["median"]["safelight"].as_f64()
+    };
+    for name in ["first", "again", "changed"] {
+        assert!(ours(name) > Some(0.0), "{name} in {said}");
+        let accepted = ours(&format!("{name}-accepted"));
+        assert!(accepted >= ours(name), "{name} in {said}");
+    }
+    // 8 MiB and 200 files of 10,000 bytes; a hundredth of it is in few segments.
+    assert!(ours("first-bytes") > Some(10.3), "{said}");
+    assert!(ours("again-bytes") < Some(1.0), "{said}");
+    let changed = ours("changed-bytes");
+    assert!(changed > Some(0.1) && changed < Some(5.0), "{said}");
+    for peer in ["restic", "rclone crypt", "rsync"] {
+        let first = rows.iter().find(|row| row["name"] == "first");
+        let first = first.expect("first");
+        let there = first["samples"][peer].is_array();
+        let absent = first["absent"][peer] == "not installed";
+        assert!(there != absent, "{peer} is measured or absent: {first}");
+    }
+    assert_eq!(std::fs::read_dir(&place).expect("directory").count(), 0);
+}

@@ -129,7 +129,7 @@ fn renderers_render_under_their_own_policies() {
     );
     assert!(begins_with(&host.path("show/frame.png"), PNG));
     // A driver is a Python expression that Blender evaluates for each frame.
-    host.write("show/scene.py", "import bpy\ns = bpy.context.scene\ns.render.engine = 'CYCLES'; s.cycles.device = 'CPU'; s.cycles.samples = 4\n\
+    host.write("show/scene.py", "import bpy\ns = bpy.context.scene\ns.render.engine = 'CYCLES'; s.cycles.device = 'CPU'; s.cycles.samples = 4; s.cycles.use_denoising = False\n\
         s.render.resolution_x = 160; s.render.resolution_y = 90; s.render.filepath = '/mnt/central/cycles.png'\n\
         bpy.app.driver_namespace['half'] = lambda frame: frame / 2\ncube = bpy.data.objects['Cube']\n\
         d = cube.driver_add('location', 0).driver; d.expression = 'half(frame)'\ns.frame_set(4)\nbpy.context.view_layer.update()\n\

@@ -18,7 +18,6 @@ use crate::{
     lower::Unreadable,
     spread::{Room, spread},
     tree::{Answer, Bytes, Ino, Kind, ROOT, Tree},
-    upper::ALIGNMENT,
     view::View,
 };
 
@@ -331,7 +330,7 @@ fn seal_one(
     room: &mut Room,
 ) -> Result<SegmentRef, Error> {
     let start = part.place.1 as u64 * SEGMENT_MAX as u64;
-    room.make(part.size as usize + ALIGNMENT);
+    room.make(part.size as usize);
     let Room { plain, sealed } = room;
     let answer = part
         .content

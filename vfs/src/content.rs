@@ -22,7 +22,7 @@ pub(crate) use self::blocks::{Part, Sealing};
 use crate::{
     lower::{LowerFile, Segments, Unreadable},
     tree::Answer,
-    upper::{ALIGNMENT, Slot, Upper},
+    upper::{Slot, Upper},
 };
 
 /// The largest file: 16 TiB, as ext4 has it. A hole costs a manifest 64 bytes for every 16 MiB.
@@ -129,10 +129,12 @@ impl Content {
         let head = (offset % BLOCK as u64) as usize;
         let start = offset - head as u64;
         let stop = end.next_multiple_of(BLOCK as u64).min(blocks.len);
-        let room = aligned(out, (stop - start) as usize);
-        let answer = room.start + head..room.start + (end - start) as usize;
-        self.fill(&blocks, store, start, &mut out[room])?;
-        Ok(answer)
+        let whole = (stop - start) as usize;
+        if out.len() < whole {
+            out.resize(whole, 0);
+        }
+        self.fill(&blocks, store, start, &mut out[..whole])?;
+        Ok(head..(end - start) as usize)
     }
 
     /// As [`Content::read_into`], with nothing in `out` but the answer.
@@ -271,10 +273,9 @@ impl Content {
         let indices = first..first + (data.len() / BLOCK) as u64;
         let before = self.shared().written(indices.clone());
         let slots = SCRATCH.with_borrow_mut(|scratch| {
-            let room = aligned(scratch, data.len());
-            let bytes = &mut scratch[room];
-            bytes.copy_from_slice(data);
-            upper.write_new(self.id, first, bytes, before)
+            scratch.clear();
+            scratch.extend_from_slice(data);
+            upper.write_new(self.id, first, scratch, before)
         })?;
         let mut blocks = self.exclusive();
         for (index, slot) in indices.clone().zip(slots) {
@@ -444,15 +445,6 @@ impl Content {
         }
         *blocks = Blocks::default();
     }
-}
-
-/// Where in a buffer that keeps its memory so many bytes lie as a disk can reach them.
-fn aligned(room: &mut Vec<u8>, len: usize) -> Range<usize> {
-    if room.len() < len + ALIGNMENT {
-        room.resize(len + ALIGNMENT, 0);
-    }
-    let skip = room.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-    skip..skip + len
 }
 
 /// Shared by handles and the tree.

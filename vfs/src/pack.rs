@@ -1,40 +1,36 @@
 //! Packing: a directory of the client's becomes sealed segments and the entries of a manifest.
 //!
 //! Each segment is hashed, encrypted and named from one buffer, so what was sealed is what was read, whatever the file does meanwhile.
-//! Symbolic links are kept as they are and never followed. What is neither file, directory nor link cannot travel and is named.
+//! Symbolic links are kept as they are and never followed; several names of one file are kept as such, and so are `user.` attributes. What is
+//! neither file, directory nor link cannot travel and is named.
 
+mod attributes;
+mod find;
+mod known;
+mod linked;
+mod parts;
 mod select;
 
 use std::{
-    fs::{self, File},
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, MetadataExt, OpenOptionsExt},
-    },
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use safelight_seal::{
-    manifest::{Entry, EntryKind, PATH_MAX, SegmentRef},
-    segment::{DedupKey, SEGMENT_MAX, seal_segment_into},
-};
+use safelight_seal::{manifest::Entry, segment::DedupKey};
 
 use crate::{
-    area::{self, Area, Batch},
-    spread::{Room, spread},
+    area::{self, Area},
+    spread::spread,
 };
+use find::Packing;
+use known::Clocks;
+use linked::Linked;
+use parts::{put_together, seal_part};
 use select::Part;
 
+pub use known::{Facts, Known};
 pub use select::{NotChosen, Selection};
-
-/// The mode of a directory that is made for the session.
-const NEW_DIRECTORY: u32 = 0o755;
 
 /// What can go wrong while packing.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +52,12 @@ pub enum Error {
     /// A path is longer than a manifest takes.
     #[error("{} is longer than 4,096 bytes below the central path", path.display())]
     TooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// More, or longer, attributes than a manifest takes.
+    #[error("{} has more than 64 extended attributes, or one of more than 64 KiB", path.display())]
+    TooManyAttributes {
         /// The path.
         path: PathBuf,
     },
@@ -92,18 +94,31 @@ pub fn pack(
     key: &DedupKey,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Entry>, Error> {
-    whole(root, area, key, progress, |packing| packing.visit(root))
+    let known = Known::nothing();
+    let packed = whole(root, area, key, &known, progress, |packing| {
+        packing.visit(root)
+    })?;
+    Ok(packed.entries)
 }
 
-/// Seals what is selected of a directory, like [`pack`]. A directory that is not there becomes an empty one.
+/// What was packed.
+pub struct Packed {
+    /// The entries of a manifest, sorted by path.
+    pub entries: Vec<Entry>,
+    /// What files were like, for those of which that tells later whether they are still the same.
+    pub facts: Vec<(Vec<u8>, Facts)>,
+}
+
+/// Seals what is selected of a directory, like [`pack`], but for files that are `known`. A directory that is not there becomes an empty one.
 pub fn pack_selection(
     selection: &Selection,
     area: &Area,
     key: &DedupKey,
+    known: &Known,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Packed, Error> {
     let root = selection.root();
-    whole(root, area, key, progress, |packing| {
+    whole(root, area, key, known, progress, |packing| {
         for (path, part) in selection.parts() {
             // Joining nothing would add a slash.
             let path = match path.as_os_str().is_empty() {
@@ -125,10 +140,13 @@ fn whole(
     root: &Path,
     area: &Area,
     key: &DedupKey,
+    known: &Known,
     progress: &mut dyn FnMut(Progress),
     find: impl FnOnce(&mut Packing<'_>) -> Result<(), Error>,
-) -> Result<Vec<Entry>, Error> {
+) -> Result<Packed, Error> {
     let (bytes, mut entries, mut done) = (AtomicU64::new(0), Vec::new(), Progress::default());
+    let mut facts = Vec::new();
+    let mut linked = Linked::default();
     let batch = area.batch();
     let sealed = spread(
         |hand| {
@@ -138,12 +156,18 @@ fn whole(
                 done,
                 bytes: &bytes,
                 entries: Vec::new(),
+                area,
+                known,
+                facts: Vec::new(),
+                clocks: Clocks::default(),
+                linked: Linked::default(),
                 hand,
                 stopped: false,
             };
             packing.check_root()?;
             find(&mut packing)?;
             (done, entries) = (packing.done, packing.entries);
+            (linked, facts) = (packing.linked, packing.facts);
             Ok::<_, Error>(())
         },
         |room, part| {
@@ -154,249 +178,11 @@ fn whole(
     )?;
     batch.settle()?;
     put_together(&mut entries, sealed);
+    linked.settle(&mut entries);
     done.bytes = bytes.into_inner();
     progress(done);
     entries.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(entries)
-}
-
-/// One segment of a file.
-struct FilePart {
-    /// Which entry it is of, and which of its segments.
-    place: (usize, usize),
-    /// How many bytes it has, as the file says.
-    len: usize,
-    file: Arc<File>,
-    path: Arc<Path>,
-}
-
-/// Reads and seals one segment. It has no bytes if the file ends before it.
-fn seal_part(
-    batch: &Batch<'_>,
-    key: &DedupKey,
-    part: &FilePart,
-    room: &mut Room,
-) -> Result<SegmentRef, Error> {
-    let failed = |source| Error::Read {
-        path: part.path.to_path_buf(),
-        source,
-    };
-    let start = part.place.1 as u64 * SEGMENT_MAX as u64;
-    let mut most = part.len;
-    if most == 0 {
-        // Some files say that they are empty, and are not.
-        let more = read_at(&part.file, start, &mut [0]).map_err(failed)? > 0;
-        most = if more { SEGMENT_MAX } else { 0 };
-    }
-    room.make(most);
-    let Room { plain, sealed } = room;
-    let len = read_at(&part.file, start, &mut plain[..most]).map_err(failed)?;
-    let plaintext = &plain[..len];
-    if plaintext.iter().all(|byte| *byte == 0) {
-        return Ok(SegmentRef::zero(len as u32));
-    }
-    let key = key.segment_key(plaintext);
-    let (id, key) = seal_segment_into(key, plaintext, sealed).map_err(|source| Error::Seal {
-        path: part.path.to_path_buf(),
-        source,
-    })?;
-    batch.put(id, sealed)?;
-    Ok(SegmentRef {
-        object: Some(id),
-        len: len as u32,
-        key,
-    })
-}
-
-/// Fills `out` from `start` on; answers how much there was before the end of the file.
-fn read_at(file: &File, start: u64, out: &mut [u8]) -> io::Result<usize> {
-    let mut len = 0;
-    while len < out.len() {
-        match file.read_at(&mut out[len..], start + len as u64) {
-            Ok(0) => break,
-            Ok(count) => len += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(len)
-}
-
-/// Gives each file its segments. A file that became shorter meanwhile ends with its first short one, as whoever reads it from its beginning
-/// would have it.
-fn put_together(entries: &mut [Entry], mut sealed: Vec<((usize, usize), SegmentRef)>) {
-    sealed.sort_unstable_by_key(|(place, _)| *place);
-    for ((entry, _), part) in sealed {
-        let EntryKind::File { len, segments } = &mut entries[entry].kind else {
-            continue;
-        };
-        let complete = *len == segments.len() as u64 * SEGMENT_MAX as u64;
-        if complete && part.len > 0 {
-            *len += u64::from(part.len);
-            segments.push(part);
-        }
-    }
-}
-
-/// Finds what there is, and hands over what is to be sealed.
-struct Packing<'a> {
-    root: &'a Path,
-    progress: &'a mut dyn FnMut(Progress),
-    done: Progress,
-    /// Bytes that are sealed so far.
-    bytes: &'a AtomicU64,
-    entries: Vec<Entry>,
-    /// Takes a part; false if something failed and nobody wants more.
-    hand: &'a mut dyn FnMut(FilePart) -> bool,
-    stopped: bool,
-}
-
-impl Packing<'_> {
-    fn check_root(&self) -> Result<(), Error> {
-        let failed = |source| Error::Read {
-            path: self.root.to_owned(),
-            source,
-        };
-        match fs::metadata(self.root).map_err(failed)?.is_dir() {
-            true => Ok(()),
-            false => Err(failed(io::ErrorKind::NotADirectory.into())),
-        }
-    }
-
-    /// Packs a path and all that is below it.
-    fn visit(&mut self, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Read {
-            path: path.to_owned(),
-            source,
-        };
-        if self.entry(path)? {
-            for entry in fs::read_dir(path).map_err(failed)? {
-                if self.stopped {
-                    break;
-                }
-                self.visit(&entry.map_err(failed)?.path())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Packs one path; true if it is a directory.
-    fn entry(&mut self, path: &Path) -> Result<bool, Error> {
-        let failed = |source| Error::Read {
-            path: path.to_owned(),
-            source,
-        };
-        // The directory itself may be reached through a link; nothing below it is followed.
-        let metadata = if path == self.root {
-            fs::metadata(path)
-        } else {
-            fs::symlink_metadata(path)
-        }
-        .map_err(failed)?;
-        let kind = if metadata.is_dir() {
-            EntryKind::Directory { opaque: false }
-        } else if metadata.is_symlink() {
-            EntryKind::Symlink {
-                target: fs::read_link(path)
-                    .map_err(failed)?
-                    .as_os_str()
-                    .as_bytes()
-                    .to_vec(),
-            }
-        } else if metadata.is_file() {
-            self.file(path)?;
-            // What it has is known when it is sealed.
-            EntryKind::File {
-                len: 0,
-                segments: Vec::new(),
-            }
-        } else {
-            return Err(Error::Special {
-                path: path.to_owned(),
-            });
-        };
-        let is_directory = matches!(kind, EntryKind::Directory { .. });
-        self.entries.push(Entry {
-            path: self.relative(path)?,
-            kind,
-            mode: metadata.mode() & 0o777,
-            mtime_ns: metadata
-                .mtime()
-                .saturating_mul(1_000_000_000)
-                .saturating_add(metadata.mtime_nsec()),
-            xattrs: Vec::new(),
-        });
-        Ok(is_directory)
-    }
-
-    /// Adds an empty directory that is not there.
-    fn make(&mut self, path: &Path) -> Result<(), Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_nanos();
-        self.entries.push(Entry {
-            path: self.relative(path)?,
-            kind: EntryKind::Directory { opaque: false },
-            mode: NEW_DIRECTORY,
-            mtime_ns: i64::try_from(now).unwrap_or(i64::MAX),
-            xattrs: Vec::new(),
-        });
-        Ok(())
-    }
-
-    fn relative(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let relative = path
-            .strip_prefix(self.root)
-            .unwrap_or(path)
-            .as_os_str()
-            .as_bytes();
-        if relative.len() > PATH_MAX {
-            return Err(Error::TooLong {
-                path: path.to_owned(),
-            });
-        }
-        Ok(relative.to_vec())
-    }
-
-    /// Hands over the segments of a file that is about to become the next entry.
-    fn file(&mut self, path: &Path) -> Result<(), Error> {
-        let failed = |source| Error::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)
-            .map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        // The name may be something else's by now.
-        if !metadata.is_file() {
-            return Err(Error::Special {
-                path: path.to_owned(),
-            });
-        }
-        let (file, path): (_, Arc<Path>) = (Arc::new(file), path.into());
-        // At least one, of nothing if need be: it is asked whether that is true.
-        let len = metadata.len();
-        let count = len.div_ceil(SEGMENT_MAX as u64).max(1);
-        for segment in 0..count as usize {
-            let rest = len - segment as u64 * SEGMENT_MAX as u64;
-            let part = FilePart {
-                place: (self.entries.len(), segment),
-                len: rest.min(SEGMENT_MAX as u64) as usize,
-                file: file.clone(),
-                path: path.clone(),
-            };
-            if !(self.hand)(part) {
-                self.stopped = true;
-                break;
-            }
-            self.done.bytes = self.bytes.load(Ordering::Relaxed);
-            (self.progress)(self.done);
-        }
-        self.done.files += 1;
-        Ok(())
-    }
+    Ok(Packed { entries, facts })
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 //! If the process dies, the slots are noise: an attempt that was not committed never happened. So a slot may be rewritten in place, and
 //! nothing here is ever read back by another process. The file is unlinked as soon as it is made. One failed write poisons the store.
 
-mod working_file;
-
 use std::{
     fs::File,
+    os::unix::fs::FileExt,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,8 +18,6 @@ use safelight_seal::{
     working::{Seal, WorkingKey},
 };
 
-pub(crate) use self::working_file::ALIGNMENT;
-use self::working_file::WorkingFile;
 use crate::tree::Answer;
 
 /// One encrypted block of at most [`BLOCK`] bytes.
@@ -30,8 +27,6 @@ pub(crate) struct Slot {
     seal: Seal,
     /// The bytes in it.
     pub(crate) len: usize,
-    /// True if they went past the page cache.
-    past: bool,
 }
 
 impl Slot {
@@ -43,7 +38,7 @@ impl Slot {
 
 /// The store.
 pub struct Upper {
-    file: WorkingFile,
+    file: File,
     key: WorkingKey,
     free: Mutex<Free>,
     /// Bytes that may still be written.
@@ -62,7 +57,7 @@ impl Upper {
     /// A store in an empty file that nobody else has, for at most `quota` bytes.
     pub fn new(file: File, key: WorkingKey, quota: u64) -> Self {
         Self {
-            file: WorkingFile::new(file),
+            file,
             key,
             free: Mutex::default(),
             quota,
@@ -106,15 +101,10 @@ impl Upper {
             None => self.take(1)[0],
         };
         let seal = self.seal(file, index, block)?;
-        let past = self.store(block, number)?;
+        self.store(block, number)?;
         self.used
             .fetch_sub(before.saturating_sub(len as u64), Ordering::Relaxed);
-        Ok(Slot {
-            number,
-            seal,
-            len,
-            past,
-        })
+        Ok(Slot { number, seal, len })
     }
 
     /// Encrypts neighbouring whole blocks in place, the first of them `first`, and writes them to new slots, so that others may read what they
@@ -136,14 +126,12 @@ impl Upper {
                 number: *number,
                 seal,
                 len: BLOCK,
-                past: false,
             });
         }
-        let mut rest = &*blocks;
-        for run in slots.chunk_by_mut(|a, b| b.follows(a)) {
-            let (here, after) = rest.split_at(run.len() * BLOCK);
-            let past = self.store(here, run[0].number)?;
-            run.iter_mut().for_each(|slot| slot.past = past);
+        let mut rest = blocks;
+        for run in numbers.chunk_by(|a, b| a + 1 == *b) {
+            let (here, after) = rest.split_at_mut(run.len() * BLOCK);
+            self.store(here, run[0])?;
             rest = after;
         }
         Ok(slots)
@@ -170,9 +158,8 @@ impl Upper {
             .inspect_err(|_| self.poison())
     }
 
-    /// True if it went past the page cache.
-    fn store(&self, bytes: &[u8], number: u64) -> Answer<bool> {
-        let written = self.file.write(bytes, number * BLOCK as u64);
+    fn store(&self, bytes: &[u8], number: u64) -> Answer<()> {
+        let written = self.file.write_all_at(bytes, number * BLOCK as u64);
         written.map_err(|error| {
             self.poison();
             Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
@@ -191,9 +178,8 @@ impl Upper {
         let Some(begin) = slots.first() else {
             return Ok(());
         };
-        let past = slots.iter().all(|slot| slot.past);
         self.file
-            .read(out, begin.number * BLOCK as u64, past)
+            .read_exact_at(out, begin.number * BLOCK as u64)
             .map_err(|_| Errno::EIO)?;
         for (index, (slot, block)) in (first..).zip(slots.iter().zip(out.chunks_mut(BLOCK))) {
             self.key

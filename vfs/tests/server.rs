@@ -43,6 +43,9 @@ use safelight_vfs::{
 };
 use tempfile::TempDir;
 
+#[path = "server/fences.rs"]
+mod fences;
+
 const CENTRAL: &str = "/mnt/show";
 const SERVE: &str = "SAFELIGHT_TEST_SERVES";
 const DONE: Cause = Cause::Exited { code: 0 };

@@ -101,6 +101,14 @@ pub enum Error {
         /// Why not.
         source: crate::expand::Error,
     },
+    /// An environment that the site puts around every job cannot be one.
+    #[error("environment {name}")]
+    Environment {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: Box<Error>,
+    },
     /// A step may run longer than the policy lets any session run.
     #[error("step {step:?} may take {timeout} s, but the policy ends a session after {wall} s")]
     TooSlow {

@@ -19,6 +19,7 @@ use crate::{
     error::Error,
     job_recipe::{JobRecipe, Spelling, StepRecipe},
     needs::Needs,
+    outer::Outer,
     place::{Places, is_normal},
     settings::Settings,
     source::{SETTINGS, Source, TEMPLATE, document, limits},
@@ -86,14 +87,16 @@ impl JobPlan {
         let places = Places::new(source.directory, &settings.central)
             .map_err(|_| Error::invalid(SETTINGS, "central", "two are spelled alike"))?;
 
-        let document = document(TEMPLATE, source.template)?;
+        let outer = Outer::read(source.environments)?;
+        let mut document = document(TEMPLATE, source.template)?;
         support::check(&document)?;
+        outer.put_around(&mut document);
         let template = decode_job_template(document, Some(&support::EXTENSIONS), &limits())
             .map_err(Error::document(TEMPLATE))?;
         let mut options = PathParameterOptions::new(source.directory, "");
         options.path_format = openjd_expr::PathFormat::Posix;
-        let values =
-            preprocess_job_parameters(&template, &values, &[], &options).map_err(Error::job)?;
+        let values = preprocess_job_parameters(&template, &values, &outer.templates, &options)
+            .map_err(Error::job)?;
         let context =
             ValidationContext::from_profile(template.profile()).with_caller_limits(limits());
         let job = create_job(&template, &values, &context).map_err(Error::job)?;

@@ -39,6 +39,8 @@ pub struct Source<'a> {
     pub asset_references: Option<&'a str>,
     /// `safelight-job.toml`.
     pub job: Option<&'a str>,
+    /// Environment templates of the client's own site, each with its name, the outermost first.
+    pub environments: &'a [(String, String)],
     /// Values from the command line; they win.
     pub overrides: &'a [(String, String)],
 }

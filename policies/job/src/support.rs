@@ -19,8 +19,29 @@ const JOB_PARAMETERS: [&str; 4] = ["STRING", "INT", "FLOAT", "PATH"];
 /// Types of task parameters that are understood.
 const TASK_PARAMETERS: [&str; 5] = ["INT", "FLOAT", "STRING", "PATH", "CHUNK[INT]"];
 
-/// Refuses the first thing that is not supported.
+/// Refuses the first thing of a job template that is not supported.
 pub(crate) fn check(document: &Value) -> Result<(), Error> {
+    check_head(document)?;
+    for (index, environment) in list(&document["jobEnvironments"]).enumerate() {
+        check_environment(&format!("jobEnvironments[{index}]"), environment)?;
+    }
+    list(&document["steps"])
+        .enumerate()
+        .try_for_each(|(index, step)| check_step(&format!("steps[{index}]"), step))
+}
+
+/// Refuses the first thing of an environment template that is not supported.
+pub(crate) fn check_outer(file: &'static str, document: &Value) -> Result<(), Error> {
+    let checked = check_head(document);
+    let checked = checked.and_then(|()| check_environment("environment", &document["environment"]));
+    checked.map_err(|error| match error {
+        Error::Unsupported { at, thing, .. } => Error::Unsupported { file, at, thing },
+        other => other,
+    })
+}
+
+/// What both kinds of template have: extensions and parameters.
+fn check_head(document: &Value) -> Result<(), Error> {
     for (index, name) in list(&document["extensions"]).enumerate() {
         let name = name.as_str().unwrap_or("?");
         if EXTENSIONS.contains(&name) {
@@ -31,16 +52,11 @@ pub(crate) fn check(document: &Value) -> Result<(), Error> {
             format!("the extension {name} is"),
         )?;
     }
-    for (index, environment) in list(&document["jobEnvironments"]).enumerate() {
-        check_environment(&format!("jobEnvironments[{index}]"), environment)?;
-    }
     for (index, parameter) in list(&document["parameterDefinitions"]).enumerate() {
         let at = format!("parameterDefinitions[{index}].type");
         check_type(at, "job", parameter, &JOB_PARAMETERS)?;
     }
-    list(&document["steps"])
-        .enumerate()
-        .try_for_each(|(index, step)| check_step(&format!("steps[{index}]"), step))
+    Ok(())
 }
 
 fn check_step(at: &str, step: &Value) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! Bundles as farms write them, read from the outside: what becomes a command, what is refused, and what `docs/job.md` says of both.
+//! Bundles as farms write them, read from the outside: what becomes a command, and what cannot be one. `openjd.rs` has the tables.
 #![expect(clippy::unwrap_used, reason = "a test's helpers and tables")]
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -30,6 +30,7 @@ fn read(name: &str, overrides: &[(&str, &str)]) -> Result<JobPlan, Error> {
             .as_deref(),
         asset_references: text("asset_references.yaml").as_deref(),
         job: text("safelight-job.toml").as_deref(),
+        environments: &[],
         overrides: &overrides,
     })
 }
@@ -420,72 +421,4 @@ fn what_cannot_be_is_said_with_file_and_place() {
         let error = chain(&read(bundle, &[(name, value)]).unwrap_err());
         assert!(error.starts_with(message), "{error}\nis not\n{message}");
     }
-}
-
-#[test]
-fn the_document_is_right() {
-    let text = include_str!("../../../docs/job.md");
-    let mut table = "";
-    let mut seen = Vec::new();
-    let mut supported = 0;
-    for line in text.lines().filter(|line| !line.starts_with("|---")) {
-        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [first, second, third] = cells.as_slice() else {
-            table = "";
-            continue;
-        };
-        match (table, *first) {
-            (_, "supported" | "refused") => table = first,
-            ("supported", _) => {
-                supported += 1;
-                read(second, &[]).unwrap_or_else(|error| panic!("{second}: {}", chain(&error)));
-                let files = fs::read_dir(bundles().join(second)).unwrap();
-                let shown = files.map(|it| fs::read_to_string(it.unwrap().path()).unwrap());
-                let text = third.trim_matches('`');
-                assert!(
-                    shown.into_iter().any(|it| it.contains(text)),
-                    "{text} in {second}"
-                );
-            }
-            ("refused", _) => {
-                let path = bundles().join("refused").join(format!("{second}.yaml"));
-                let template = fs::read_to_string(path).unwrap();
-                let error = refused(&template);
-                assert_eq!(error, format!("template.yaml: {}", third.trim_matches('`')));
-                seen.push((*second).to_owned());
-            }
-            _ => {}
-        }
-    }
-    assert_eq!(supported, 33);
-    let files = fs::read_dir(bundles().join("refused")).unwrap();
-    let mut files: Vec<_> = files
-        .map(|it| {
-            it.unwrap()
-                .path()
-                .file_stem()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    files.sort();
-    seen.sort();
-    assert_eq!(
-        seen, files,
-        "each refusal has its row and each row its template"
-    );
-}
-
-fn refused(template: &str) -> String {
-    let source = Source {
-        directory: DIRECTORY,
-        template,
-        parameter_values: None,
-        asset_references: None,
-        job: None,
-        overrides: &[],
-    };
-    chain(&JobPlan::read(&source).unwrap_err())
 }

@@ -98,6 +98,7 @@ fn split(words: &[String]) -> (Vec<u8>, Vec<u8>) {
         template: &template,
         parameter_values: Some(&values),
         asset_references: Some(&assets),
+        environments: &[],
         job: Some(&settings),
         overrides: &[],
     })

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Error, NodeEntry, Queue, Rules,
     pick::{self, Candidate, Held},
+    pools::{PoolUse, Pools},
     progress::StepCount,
     rows::Reading,
 };
@@ -67,7 +68,7 @@ impl<'a> Booking<'a> {
         Ok(Self {
             rules,
             now,
-            others: Others::look(change).await?,
+            others: Others::look(change, rules).await?,
             order: Vec::new(),
             next: Some((i64::MIN, 0)),
             jobs: BTreeMap::new(),
@@ -120,12 +121,12 @@ impl<'a> Booking<'a> {
         Ok(self.order.get(place).copied())
     }
 
-    /// A job, if nothing holds it.
+    /// A job, if nothing holds it, and what others hold of the pools.
     pub(super) async fn eligible(
         &mut self,
         change: &mut Change<'_>,
         id: JobId,
-    ) -> Result<Option<&mut Job>, Error> {
+    ) -> Result<Option<(&mut Job, &PoolUse)>, Error> {
         let job = match self.jobs.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Job::look(change, id).await?),
@@ -140,7 +141,7 @@ impl<'a> Booking<'a> {
         };
         let held = self.others.to(&job.standing.client, self.rules);
         let free = pick::holds(&candidate, &held, self.now).is_empty();
-        Ok(free.then_some(job))
+        Ok(free.then_some((job, &self.others.pools)))
     }
 
     /// Notes a lease of so many tasks.
@@ -153,6 +154,9 @@ impl<'a> Booking<'a> {
         }
         let client = self.others.clients.entry(job.standing.client.clone());
         *client.or_default() += 1;
+        if let Some(step) = job.outline.steps.get(task.step as usize) {
+            self.others.pools.take(&step.amounts, 1);
+        }
         if let Some(count) = job.counts.get_mut(task.step as usize) {
             counts::apply(count, by);
         }
@@ -199,10 +203,11 @@ pub(super) struct Others {
     clients: BTreeMap<String, u64>,
     caps: BTreeMap<String, u64>,
     held: Held,
+    pub(super) pools: PoolUse,
 }
 
 impl Others {
-    pub(super) async fn look(change: &mut Change<'_>) -> Result<Self, Error> {
+    pub(super) async fn look(change: &mut Change<'_>, rules: &Rules) -> Result<Self, Error> {
         let clients = sqlx::query(
             "SELECT client, sum(step.sessions) AS number FROM step JOIN job ON job.id = step.job
              WHERE step.running > 0 GROUP BY client",
@@ -226,6 +231,7 @@ impl Others {
                 under_way: u64::try_from(under_way).unwrap_or(0),
                 ..Held::default()
             },
+            pools: pools(change, &rules.pools).await?,
         })
     }
 
@@ -237,6 +243,24 @@ impl Others {
             ..self.held
         }
     }
+}
+
+/// What running sessions hold of the pools. Where a site has none, nothing is looked up.
+pub(super) async fn pools(change: &mut Change<'_>, sizes: &Pools) -> Result<PoolUse, Error> {
+    let mut pools = PoolUse::new(sizes);
+    if pools.is_empty() {
+        return Ok(pools);
+    }
+    let rows = sqlx::query(
+        "SELECT job.id, step.sessions,
+            json_extract(job.outline, '$.steps[' || step.step || '].amounts') AS amounts
+         FROM step JOIN job ON job.id = step.job WHERE step.running > 0",
+    );
+    for row in &rows.fetch_all(&mut **change).await.map_err(failed)? {
+        let row = Reading::new(row, "id");
+        pools.take(&row.json("amounts")?, row.number("sessions")?);
+    }
+    Ok(pools)
 }
 
 fn numbers(rows: &[sqlx::sqlite::SqliteRow]) -> Result<BTreeMap<String, u64>, Error> {

@@ -5,6 +5,7 @@
 //! must never be otherwise, whatever the code does: one running attempt and one result per task. A third says it of a slot: one
 //! session.
 
+mod backup;
 mod booking;
 mod counts;
 mod finish;
@@ -13,6 +14,7 @@ mod moves;
 mod next;
 mod nodes;
 mod notices;
+mod order;
 mod overview;
 mod places;
 mod queues;
@@ -21,12 +23,15 @@ mod schema;
 mod statements;
 mod upgrade;
 mod why;
+mod wrangle;
 
 pub use mail::{Errand, Received};
 pub use next::{Ask, Given, Next};
+pub use order::Turn;
 pub use overview::Overview;
 pub use reap::Reaped;
 pub use why::WhyNot;
+pub use wrangle::{Failures, LeftOf, Running, Usage};
 
 use std::path::Path;
 

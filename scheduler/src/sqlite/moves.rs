@@ -53,6 +53,21 @@ pub(super) async fn standing(change: &mut Change<'_>, job: JobId) -> Result<Stan
     })
 }
 
+/// A job's place in its queue, from one; `None` if it is in none.
+pub(super) async fn position(change: &mut Change<'_>, job: JobId) -> Result<Option<u64>, Error> {
+    let row = sqlx::query(
+        "SELECT id, (SELECT count(*) FROM job AS other WHERE other.queue = job.queue
+            AND (other.queue_key, other.rowid) <= (job.queue_key, job.rowid)) AS position
+         FROM job WHERE id = ? AND queue IS NOT NULL",
+    )
+    .bind(job.to_string())
+    .fetch_optional(&mut **change)
+    .await
+    .map_err(failed)?;
+    row.map(|row| Reading::new(&row, "id").number("position"))
+        .transpose()
+}
+
 /// Lets an event happen to a job, if the table of states has it so.
 pub(super) async fn enact(
     change: &mut Change<'_>,

@@ -140,10 +140,10 @@ async fn choose(
     let mut place = 0;
     while let Some(id) = booking.at(change, place).await? {
         place += 1;
-        let Some(job) = booking.eligible(change, id).await? else {
+        let Some((job, pools)) = booking.eligible(change, id).await? else {
             continue;
         };
-        for step in pick::steps_for(spec, &job.outline, &job.counts) {
+        for step in pick::steps_for(spec, pools, &job.outline, &job.counts) {
             let Some(taken) = take(change, job, (step, slots), &node.name, now).await? else {
                 continue;
             };

@@ -36,7 +36,7 @@ impl SqliteLedger {
             .iter()
             .map(|slot| (&slot.spec, slot.unavailable.is_none()));
         let waiting = waiting_before(&mut change, standing.queue_key).await?;
-        let load = placement::load(&outline, offers, waiting, open);
+        let load = placement::load((&outline, &self.rules.pools), offers, waiting, open);
         let placement = placement::decide(&outline, &standing.terms.wanted, profile, &load);
         let rule = rule_of(&mut change, Queue::New).await?;
         if standing.state == JobState::New && (standing.paused || rule.paused) {

@@ -134,6 +134,29 @@ pub(super) async fn close(
     .bind(state.as_str())
     .bind(stored("time", now)?)
     .bind(stored("fence", fence.0)?);
+    one(change, query).await?;
+    account(change, fence).await
+}
+
+/// Adds an attempt that ended to what its client used that day.
+async fn account(change: &mut Change<'_>, fence: Fence) -> Result<(), Error> {
+    let query = sqlx::query(
+        "INSERT INTO usage
+         SELECT job.client, own.ended_at / 86400, 1, iif(own.state = 'committed', own.tasks, 0),
+            max(own.ended_at - own.leased_at, 0),
+            max(own.ended_at - own.leased_at, 0) * coalesce(json_extract(slot.spec, '$.vcpu'), 0),
+            max(own.ended_at - own.leased_at, 0) * coalesce(json_extract(slot.spec, '$.gpu'), 0),
+            iif(own.state = 'committed', 0, max(own.ended_at - own.leased_at, 0))
+         FROM attempt AS own JOIN job ON job.id = own.job
+         LEFT JOIN slot ON slot.node = own.node AND slot.slot = own.slot
+         WHERE own.fence = ?
+         ON CONFLICT (client, day) DO UPDATE SET sessions = sessions + excluded.sessions,
+            tasks = tasks + excluded.tasks, seconds = seconds + excluded.seconds,
+            core_seconds = core_seconds + excluded.core_seconds,
+            gpu_seconds = gpu_seconds + excluded.gpu_seconds,
+            lost_seconds = lost_seconds + excluded.lost_seconds",
+    )
+    .bind(stored("fence", fence.0)?);
     one(change, query).await
 }
 

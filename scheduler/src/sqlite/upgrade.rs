@@ -154,3 +154,31 @@ ALTER TABLE step ADD COLUMN spent_tasks INTEGER NOT NULL DEFAULT 0;
 UPDATE step SET sessions = running;
 PRAGMA user_version = 3;
 ";
+
+/// From 3 to 4: who used how much, by client and day. Kept apart from the attempts, so that it outlives them.
+///
+/// Of slots that are gone nobody knows how large they were: their sessions count with their time only.
+pub(super) const TO_4: &str = "
+CREATE TABLE usage (
+    client TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    sessions INTEGER NOT NULL,
+    tasks INTEGER NOT NULL,
+    seconds INTEGER NOT NULL,
+    core_seconds INTEGER NOT NULL,
+    gpu_seconds INTEGER NOT NULL,
+    lost_seconds INTEGER NOT NULL,
+    PRIMARY KEY (client, day)
+) STRICT, WITHOUT ROWID;
+INSERT INTO usage
+    SELECT job.client, own.ended_at / 86400, count(*),
+        sum(CASE own.state WHEN 'committed' THEN own.tasks ELSE 0 END),
+        sum(max(own.ended_at - own.leased_at, 0)),
+        sum(max(own.ended_at - own.leased_at, 0) * coalesce(json_extract(slot.spec, '$.vcpu'), 0)),
+        sum(max(own.ended_at - own.leased_at, 0) * coalesce(json_extract(slot.spec, '$.gpu'), 0)),
+        sum(CASE own.state WHEN 'committed' THEN 0 ELSE max(own.ended_at - own.leased_at, 0) END)
+    FROM attempt AS own JOIN job ON job.id = own.job
+    LEFT JOIN slot ON slot.node = own.node AND slot.slot = own.slot
+    WHERE own.ended_at IS NOT NULL GROUP BY job.client, own.ended_at / 86400;
+PRAGMA user_version = 4;
+";

@@ -14,8 +14,9 @@ use crate::{
     Error, Hold, JobState, Placement, Queue, SlotEntry, StepAnswer,
     matching::mismatches,
     pick::{self, Candidate, SlotAnswer},
+    pools::PoolUse,
     progress::StepCount,
-    rows::{Reading, stored},
+    rows::stored,
 };
 
 /// What stands between a job and a slot.
@@ -43,7 +44,7 @@ impl SqliteLedger {
         let standing = moves::standing(&mut change, job).await?;
         let outline = outline_of(&mut change, job).await?;
         let counts = counts(&mut change, &outline).await?;
-        let others = Others::look(&mut change).await?;
+        let others = Others::look(&mut change, &self.rules).await?;
         let held = others.to(&standing.client, &self.rules);
         let candidate = Candidate {
             outline: &outline,
@@ -60,14 +61,14 @@ impl SqliteLedger {
                 let kept_from = kept_from(&mut change, job, step, now).await?;
                 steps.push(StepAnswer {
                     kept_from,
-                    ..answer(&outline, &counts, step, &slots)
+                    ..answer(&outline, &counts, step, (&slots, &others.pools))
                 });
             }
         }
         Ok(WhyNot {
             state: standing.state,
             queue: standing.queue,
-            position: position(&mut change, job).await?,
+            position: moves::position(&mut change, job).await?,
             placement: placement_of(&mut change, job).await?,
             holds: pick::holds(&candidate, &held, now),
             steps,
@@ -75,14 +76,19 @@ impl SqliteLedger {
     }
 }
 
-fn answer(outline: &Outline, counts: &[StepCount], step: u32, slots: &[SlotEntry]) -> StepAnswer {
-    let hold = pick::step_hold(outline, counts, step as usize);
+fn answer(
+    outline: &Outline,
+    counts: &[StepCount],
+    step: u32,
+    (slots, pools): (&[SlotEntry], &PoolUse),
+) -> StepAnswer {
+    let hold = pick::step_hold(outline, counts, step as usize, pools);
     let needs = outline.steps.get(step as usize);
     let slots = slots.iter().filter_map(|slot| {
         Some(SlotAnswer {
             place: slot.place.clone(),
             unavailable: slot.unavailable,
-            lacks: mismatches(&slot.spec, needs?),
+            lacks: mismatches(&slot.spec, pools.sizes(), needs?),
         })
     });
     StepAnswer {
@@ -91,20 +97,6 @@ fn answer(outline: &Outline, counts: &[StepCount], step: u32, slots: &[SlotEntry
         slots: slots.collect(),
         kept_from: Vec::new(),
     }
-}
-
-async fn position(change: &mut Change<'_>, job: JobId) -> Result<Option<u64>, Error> {
-    let row = sqlx::query(
-        "SELECT id, (SELECT count(*) FROM job AS other WHERE other.queue = job.queue
-            AND (other.queue_key, other.rowid) <= (job.queue_key, job.rowid)) AS position
-         FROM job WHERE id = ? AND queue IS NOT NULL",
-    )
-    .bind(job.to_string())
-    .fetch_optional(&mut **change)
-    .await
-    .map_err(failed)?;
-    row.map(|row| Reading::new(&row, "id").number("position"))
-        .transpose()
 }
 
 /// Nodes from which a task of a step is kept.

@@ -10,3 +10,4 @@ mod simulation;
 mod site;
 mod upgrade;
 mod watch;
+mod wrangle;

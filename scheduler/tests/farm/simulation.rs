@@ -64,6 +64,8 @@ impl Farm {
         let rules = Rules {
             client_cap: Some(CLIENT_CAP),
             elsewhere: 40,
+            // The recount knows the name and the number.
+            pools: [("amount.licence.sim".to_owned(), 2)].into(),
             ..Rules::default()
         };
         let site = Site::with(rules).await;
@@ -111,6 +113,11 @@ impl Farm {
         let client = CLIENTS[self.dice.roll(3) as usize];
         let mut outline = of(client, needs(vcpu, outline(self.submitted, steps)));
         outline.priority = self.dice.roll(101) as u8;
+        if self.dice.roll(2) == 0 {
+            let licences = [1.0, 1.0, 2.0][self.dice.roll(3) as usize];
+            let amounts = &mut outline.steps[0].amounts;
+            amounts.insert("amount.licence.sim".to_owned(), licences);
+        }
         // Clocks jump below; no job is to be over by the clock alone.
         outline.expires = u64::MAX;
         self.site.receive(&outline, self.now).await;

@@ -261,7 +261,22 @@ const NOW: &str = "
     now AS (SELECT one.* FROM one JOIN newest USING (job, step, task, fence)) ";
 
 /// Queries that must find nothing: each row would be a thing that must never be.
-const NEVER: [(&str, &str); 8] = [
+const NEVER: [(&str, &str); 10] = [
+    (
+        "more of a pool is held than there is",
+        "SELECT pool FROM (SELECT 'amount.licence.sim' AS pool, total(json_extract(outline,
+            '$.steps[' || step || '].amounts.\"amount.licence.sim\"')) AS held
+            FROM attempt JOIN job ON job.id = attempt.job WHERE attempt.state = 'running')
+         WHERE held > 2",
+    ),
+    (
+        "a client is charged for other sessions than ended",
+        "SELECT client FROM (SELECT client, sum(sessions) AS sessions, sum(seconds) AS seconds
+            FROM usage GROUP BY client) AS used
+         WHERE (sessions, seconds) IS NOT (SELECT count(*), sum(max(ended_at - leased_at, 0))
+            FROM attempt JOIN job ON job.id = attempt.job
+            WHERE job.client = used.client AND ended_at IS NOT NULL)",
+    ),
     (
         "a step's counts are not those of its attempts",
         "SELECT step.job || ' ' || step.step FROM step WHERE (running, done, failed) IS NOT (

@@ -1,4 +1,4 @@
-//! Whether what stands at home is what a result has there: the same kind, the same bytes.
+//! Whether what stands at home is what a result has there: the same kind, the same bytes, the same attributes.
 //!
 //! Nothing is followed, and what costs a job nothing costs its client nothing: a run of zeros is compared with what the disk holds of it.
 
@@ -23,7 +23,7 @@ use safelight_seal::{
 };
 use safelight_vfs::{area::Area, whole::Whole};
 
-use super::{CHUNK, names::beneath};
+use super::{CHUNK, attributes, names::beneath};
 
 /// True if a name in a directory is what the entry says. Whatever cannot be read is not.
 pub(super) fn is(area: &Area, entry: &Entry, parent: BorrowedFd<'_>, name: &OsStr) -> bool {
@@ -42,7 +42,7 @@ fn is_file(area: &Area, entry: &Entry, parent: BorrowedFd<'_>, name: &OsStr) -> 
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::from(beneath(parent, Path::new(name), flags)?);
     let found = file.metadata()?;
-    if !found.is_file() || found.len() != *len {
+    if !found.is_file() || found.len() != *len || !attributes::are_there(&file, entry) {
         return Ok(false);
     }
     let Some(whole) = Whole::new(area, entry) else {

@@ -447,3 +447,28 @@ fn a_later_step_replaces_what_an_earlier_one_brought_and_nothing_else() {
     assert_eq!(home.read(&with_job("b", "")), "clean");
     assert_eq!(home.names().len(), 3, "no name is left over");
 }
+
+#[test]
+fn attributes_come_home_and_another_is_another_file() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    let home = Home::new();
+    let mut file = home.file("f", "same");
+    file.xattrs = vec![(b"user.sum".to_vec(), vec![0, 1, 255])];
+    let read = |name: &str| {
+        let mut value = [0; 64];
+        getxattr(home.path(name), "user.sum", &mut value).map(|len| value[..len].to_vec())
+    };
+    let delivered = home.deliver(vec![file.clone()], false);
+    assert_eq!(delivered.stored, [home.path("f")]);
+    assert_eq!(read("f"), Ok(vec![0, 1, 255]));
+    // The same again changes nothing, though the client gave it one more.
+    setxattr(home.path("f"), "user.mine", b"1", XattrFlags::empty()).unwrap();
+    let delivered = home.deliver(vec![file.clone()], false);
+    assert!(delivered.aside.is_empty());
+    assert_eq!(home.names(), ["f"]);
+    // The same bytes with another value are stored beside.
+    file.xattrs[0].1 = vec![2];
+    let delivered = home.deliver(vec![file], false);
+    assert_eq!(delivered.aside.len(), 1);
+    assert_eq!(read("f"), Ok(vec![0, 1, 255]));
+}

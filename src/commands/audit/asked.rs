@@ -13,7 +13,7 @@ use crate::{
     failure::{Failure, Kind},
     opened::OpenedJob,
     process,
-    records::{self, ACTIONS, Line, Logs, Moment, OpenedRecord, Paths, Walked},
+    records::{self, ACTIONS, Group, Line, Logs, Moment, OpenedRecord, Paths, Walked, Wanted},
     results,
     run::Books,
     state::State,
@@ -194,7 +194,7 @@ impl Asked {
         Ok(Logs::of(&self.state, opened)?.only(self.task))
     }
 
-    /// Shows every record that is kept, by time within each job.
+    /// Shows every record of the time that is asked about that is kept, by time within each job. `keep` is asked of kinds of records.
     pub(super) fn each(
         &self,
         keep: impl Fn(&OpenedRecord) -> bool,
@@ -206,10 +206,29 @@ impl Asked {
         };
         for opened in &self.jobs {
             let logs = self.logs(opened)?;
-            let walked = records::in_order(&logs, &keep, |record| {
+            let wanted = Wanted {
+                span: self.filter.span(),
+                keep: &keep,
+                ..Wanted::ALL
+            };
+            let walked = records::in_order(&logs, wanted, |record| {
                 found.shown += 1;
                 each(opened, record)
             })?;
+            found.failures.extend(walked.right().err());
+        }
+        Ok(found)
+    }
+
+    /// Shows what each job did and how often, in the time that is asked about.
+    pub(super) fn groups(
+        &self,
+        mut each: impl FnMut(&OpenedJob, &Group) -> Result<(), Failure>,
+    ) -> Result<Found, Failure> {
+        let mut found = Found::new(0, Vec::new());
+        for opened in &self.jobs {
+            let logs = self.logs(opened)?;
+            let walked = records::grouped(&logs, self.filter.span(), |group| each(opened, group))?;
             found.failures.extend(walked.right().err());
         }
         Ok(found)
@@ -235,9 +254,9 @@ impl Asked {
     /// What one job did with each path.
     pub(super) fn paths_of(&self, opened: &OpenedJob) -> Result<(Paths, Walked), Failure> {
         let mut paths = Paths::default();
-        let walked = records::one_by_one(&self.logs(opened)?, |record| {
-            if self.filter.keeps_by_all_but_path(&record) {
-                paths.add(&record);
+        let walked = records::grouped(&self.logs(opened)?, self.filter.span(), |group| {
+            if self.filter.keeps_by_all_but_path(&group.record) {
+                paths.add_group(group);
             }
             Ok(())
         })?;

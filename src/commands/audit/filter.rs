@@ -13,7 +13,7 @@ use safelight_policies::{
 use super::asked::More;
 use crate::{
     failure::{Failure, Kind},
-    records::{OpenedRecord, What, action},
+    records::{OpenedRecord, Span, What, action},
 };
 
 /// Which records are shown.
@@ -54,8 +54,30 @@ impl Filter {
         })
     }
 
+    /// The time that is asked about.
+    pub(super) fn span(&self) -> Span {
+        Span {
+            since: self.since,
+            until: self.until,
+        }
+    }
+
+    /// True if nothing is asked for, so that every record is shown.
+    pub(super) fn is_none(&self) -> bool {
+        self.actions.is_empty()
+            && self.path.is_none()
+            && self.task.is_none()
+            && self.node.is_none()
+            && self.span() == Span::default()
+    }
+
     /// True if the record is shown.
     pub(super) fn keeps(&self, record: &OpenedRecord) -> bool {
+        record.what.is_wrong() || (self.span().holds(record.at_ns) && self.keeps_kind(record))
+    }
+
+    /// The same, whenever it was: for records of one kind together.
+    pub(super) fn keeps_kind(&self, record: &OpenedRecord) -> bool {
         record.what.is_wrong()
             || (self.keeps_by_all_but_path(record)
                 && self
@@ -64,7 +86,7 @@ impl Filter {
                     .is_none_or(|glob| names(&record.what, glob)))
     }
 
-    /// The same, whatever path it names: for answers with a row for each path.
+    /// The same, whatever path it names and whenever it was: for answers with a row for each path.
     pub(super) fn keeps_by_all_but_path(&self, record: &OpenedRecord) -> bool {
         if record.what.is_wrong() {
             return true;
@@ -73,8 +95,6 @@ impl Filter {
         let node = || record.place.as_ref().map(|place| &place.node);
         (self.actions.is_empty() || self.actions.iter().any(|asked| asked == name))
             && self.task.is_none_or(|task| record.task == Some(task))
-            && self.since.is_none_or(|since| record.at_ns >= since)
-            && self.until.is_none_or(|until| record.at_ns < until)
             && self.node.as_ref().is_none_or(|asked| node() == Some(asked))
     }
 

@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     jobs,
     opened::OpenedJob,
-    records::{Line, OpenedRecord, What, utc_of_ns},
+    records::{Group, Line, OpenedRecord, What, utc_of_ns},
     results::task_name,
     terminal::shown,
 };
@@ -85,12 +85,14 @@ pub(super) fn run(arguments: &ReadersArgs) -> Result<(), Failure> {
         Wanted::Object(_) => paths[&job].iter().any(|known| known == path),
     };
     let mut readers: BTreeMap<Reader, Reading> = BTreeMap::new();
-    let keep = |record: &OpenedRecord| is_read(record) && asked.filter.keeps(record);
-    let walked = asked.each(keep, |opened, record| {
+    let walked = asked.groups(|opened, group| {
+        let record = &group.record;
         if let What::Access { session, access } = &record.what
+            && is_read(record)
+            && asked.filter.keeps_kind(record)
             && meant(opened.job(), &access.path)
         {
-            add(&mut readers, opened.job(), *session, access, &record);
+            add(&mut readers, opened.job(), *session, access, group);
         }
         Ok(())
     })?;
@@ -116,8 +118,9 @@ fn add(
     job: JobId,
     session: SessionId,
     access: &Access,
-    record: &OpenedRecord,
+    group: &Group,
 ) {
+    let record = &group.record;
     let reader = Reader {
         job,
         path: access.path.clone(),
@@ -131,12 +134,14 @@ fn add(
         comm: access.comm.clone(),
     };
     let reading = readers.entry(reader).or_default();
-    reading.opens += u64::from(access.op == Op::OpenRead);
+    if access.op == Op::OpenRead {
+        reading.opens += group.count;
+    }
     if access.op == Op::CloseRead {
         reading.bytes = reading.bytes.saturating_add(access.bytes);
     }
-    let (first, last) = reading.times.unwrap_or((record.at_ns, record.at_ns));
-    reading.times = Some((first.min(record.at_ns), last.max(record.at_ns)));
+    let (first, last) = reading.times.unwrap_or((record.at_ns, group.last_ns));
+    reading.times = Some((first.min(record.at_ns), last.max(group.last_ns)));
     reading.node = record.place.as_ref().map(|place| place.node.to_string());
 }
 
@@ -238,7 +243,7 @@ mod tests {
         let mut readers = BTreeMap::new();
         for record in records.iter().filter(|record| is_read(record)) {
             if let What::Access { session, access } = &record.what {
-                add(&mut readers, job, *session, access, record);
+                add(&mut readers, job, *session, access, &record.clone().into());
             }
         }
         let rows: Vec<_> = readers

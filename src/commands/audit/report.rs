@@ -22,7 +22,7 @@ use crate::{
     failure::{Failure, Kind},
     opened::OpenedJob,
     process,
-    records::{self, ExportFile, OpenedRecord, Paths, Summary, What, utc, utc_of_ns},
+    records::{self, ExportFile, OpenedRecord, Paths, Summary, Wanted, What, utc, utc_of_ns},
     registers,
     results::task_name,
     state::State,
@@ -76,7 +76,11 @@ pub(super) fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     let mut gathered = Gathered::default();
     let walked = records::in_order(
         &asked.logs(opened)?,
-        |record| asked.filter.keeps(record),
+        Wanted {
+            span: asked.filter.span(),
+            keep: &|record| asked.filter.keeps_kind(record),
+            ..Wanted::ALL
+        },
         |record| {
             gathered.add(&record);
             Ok(())

@@ -27,9 +27,8 @@ pub(super) fn task_cell(task: Option<TaskId>) -> String {
 
 /// The tasks that named a path: the one, or how many.
 fn tasks_cell(touched: &Touched) -> String {
-    match touched.tasks {
-        0 => "-".to_owned(),
-        1 => task_cell(touched.task),
+    match touched.tasks.len() {
+        0 | 1 => task_cell(touched.tasks.first().copied()),
         count => format!("{count} tasks"),
     }
 }
@@ -38,8 +37,9 @@ fn with_tasks(line: Line, touched: &Touched, names_tasks: bool) -> Line {
     if !names_tasks {
         return line;
     }
-    let only = touched.task.filter(|_| touched.tasks == 1);
-    line.with("tasks", touched.tasks)
+    let only = touched.tasks.first().copied();
+    let only = only.filter(|_| touched.tasks.len() == 1);
+    line.with("tasks", touched.tasks.len())
         .with("task", only.map(task_name))
 }
 

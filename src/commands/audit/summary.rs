@@ -12,7 +12,7 @@ use super::{
 use crate::{
     failure::Failure,
     opened::OpenedJob,
-    records::{self, Line, OpenedRecord, Paths, Summary, What, utc_of_ns},
+    records::{self, Group, Line, Paths, Summary, What, utc_of_ns},
     terminal::{bytes, print, shown},
 };
 
@@ -31,13 +31,14 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, record: &OpenedRecord) {
+    fn add(&mut self, group: &Group) {
+        let record = &group.record;
         // A notice stands beside the record that it is about.
         if !matches!(record.what, What::OutOfTurn { .. }) {
-            self.records += 1;
+            self.records += group.count;
         }
-        let (first, last) = self.times.unwrap_or((record.at_ns, record.at_ns));
-        self.times = Some((first.min(record.at_ns), last.max(record.at_ns)));
+        let (first, last) = self.times.unwrap_or((record.at_ns, group.last_ns));
+        self.times = Some((first.min(record.at_ns), last.max(group.last_ns)));
         if let Some(place) = &record.place {
             self.nodes.insert(place.node.to_string());
         }
@@ -72,10 +73,10 @@ pub(super) fn run(arguments: &AuditArgs) -> Result<(), Failure> {
     let (mut failures, mut shown) = (Vec::new(), 0);
     for opened in asked.jobs() {
         let (mut counts, mut paths) = (Counts::default(), Paths::default());
-        let walked = records::one_by_one(&asked.logs(opened)?, |record| {
-            if asked.filter.keeps(&record) {
-                counts.add(&record);
-                paths.add(&record);
+        let walked = records::grouped(&asked.logs(opened)?, asked.filter.span(), |group| {
+            if asked.filter.keeps_kind(&group.record) {
+                counts.add(group);
+                paths.add_group(group);
             }
             Ok(())
         })?;
@@ -177,7 +178,7 @@ mod tests {
     fn a_gap_is_counted_as_lost_and_a_notice_is_no_event() {
         let mut counts = Counts::default();
         for record in [read("/c/a"), read("/c/b"), out_of_turn(), unreadable()] {
-            counts.add(&record);
+            counts.add(&record.into());
         }
         // Number 4 stands where number 2 belongs.
         assert_eq!((counts.records, counts.lost), (3, 2));
@@ -185,7 +186,7 @@ mod tests {
         let mut whole = Counts::default();
         controls()
             .into_iter()
-            .for_each(|it| whole.add(&control(it)));
+            .for_each(|it| whole.add(&control(it).into()));
         assert_eq!((whole.releases, whole.looks, whole.lost), (1, 1, 0));
         assert_eq!(whole.sessions.len(), 1);
     }

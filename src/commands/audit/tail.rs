@@ -15,7 +15,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind},
     opened::OpenedJob,
-    records::{self, Line, Name, OpenedRecord},
+    records::{self, Line, Name, OpenedRecord, Wanted},
     terminal::print,
 };
 
@@ -44,20 +44,29 @@ pub(super) fn run(arguments: &TailArgs) -> Result<(), Failure> {
     let mut seen = BTreeMap::new();
     for (number, opened) in asked.jobs().iter().enumerate() {
         let mut last = VecDeque::new();
-        let walked = records::in_order(
-            &asked.logs(opened)?,
-            |_| true,
-            |record| {
-                note(&mut seen, number, &record);
-                if asked.filter.keeps(&record) && arguments.lines > 0 {
-                    if last.len() == arguments.lines {
-                        last.pop_front();
-                    }
-                    last.push_back(record);
-                }
-                Ok(())
+        let logs = asked.logs(opened)?;
+        let ends = records::ends(&logs);
+        seen.extend(ends.iter().map(|(name, end)| ((number, *name), *end)));
+        let few = arguments.lines as u64;
+        let wanted = Wanted {
+            span: asked.filter.span(),
+            keep: &|record| asked.filter.keeps_kind(record),
+            // Where every record is shown, the last of each log are enough.
+            after: &|name| match ends.get(&name) {
+                Some(end) if asked.filter.is_none() => end.saturating_sub(few),
+                _ => 0,
             },
-        )?;
+        };
+        let walked = records::in_order(&logs, wanted, |record| {
+            note(&mut seen, number, &record);
+            if arguments.lines > 0 {
+                if last.len() == arguments.lines {
+                    last.pop_front();
+                }
+                last.push_back(record);
+            }
+            Ok(())
+        })?;
         shown += last.len() as u64;
         for record in last {
             show(&asked, opened, &record, &mut sheet)?;
@@ -88,12 +97,11 @@ fn follow(asked: &Asked, mut seen: Seen, sheet: &mut Option<Records>) -> Result<
         std::thread::sleep(LOOK);
         for (number, opened) in asked.jobs().iter().enumerate() {
             let before = seen.clone();
-            let is_new = |record: &OpenedRecord| {
-                before
-                    .get(&(number, record.log))
-                    .is_none_or(|last| record.seq > *last)
+            let new = Wanted {
+                after: &|log| before.get(&(number, log)).copied().unwrap_or(0),
+                ..Wanted::ALL
             };
-            let walked = records::in_order(&asked.logs(opened)?, is_new, |record| {
+            let walked = records::in_order(&asked.logs(opened)?, new, |record| {
                 note(&mut seen, number, &record);
                 match asked.filter.keeps(&record) {
                     true => show(asked, opened, &record, sheet),

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
-use safelight_audit::{Finding, Report};
+use safelight_audit::{Finding, Header, Report};
 use safelight_policies::id::{JobId, SessionId};
 use safelight_scheduler::{AttemptEntry, AttemptState};
 
@@ -88,53 +88,48 @@ fn judge(logs: &Logs<'_>, register: &Checked) -> Result<(Verdict, BTreeSet<Sessi
         findings: register.findings.clone(),
         ..Verdict::default()
     };
-    let mut unseen: BTreeSet<_> = register.statements.keys().copied().collect();
-    let mut sessions = BTreeSet::new();
+    let mut met = Met::default();
     for log in logs.iter() {
         verdict.logs += 1;
-        let (name, report) = match check(logs, log) {
-            Ok(checked) => checked,
-            Err(Unfit::Changed(how)) => {
-                verdict.find(logs, log.name, how);
-                // It is not lost, it is worse.
-                sessions.extend(log.name.run().map(|run| run.session));
-                continue;
+        let statements = |id: &[u8; 16]| register.statements.get(id).map_or(&[][..], Vec::as_slice);
+        match logs.sound(log, statements) {
+            Some((name, sound)) => {
+                verdict.records += sound.records;
+                verdict.sealed += sound.sealed;
+                met.log(name, &sound.header);
             }
-            Err(Unfit::Failed(failure)) => return Err(failure),
-        };
-        verdict.records += report.records;
-        for finding in &report.findings {
-            verdict.find(logs, name, finding);
-        }
-        if let Name::Session(run) = name {
-            sessions.insert(run.session);
-        }
-        if let Some(header) = &report.header
-            && let Some(statements) = register.statements.get(&header.log)
-        {
-            unseen.remove(&header.log);
-            for how in registers::disagreements(statements, logs.bytes(log)?)? {
-                verdict.find(logs, name, how);
-            }
-        }
-        // Bodies of a log that is not whole are not worth opening: the chain's findings say it all.
-        if report.is_whole() {
-            for record in logs.records(log)? {
-                let found = verdict.take(&record?);
-                found
-                    .into_iter()
-                    .for_each(|how| verdict.find(logs, name, how));
-            }
+            None => verdict.name_what_is_wrong(logs, log, register, &mut met)?,
         }
     }
+    let Met {
+        logs: met,
+        sessions,
+    } = met;
+    let unseen = register.statements.keys().filter(|id| !met.contains(*id));
     for log in unseen {
-        let records = register.statements[&log].iter().map(|it| it.records).max();
-        let (id, records) = (data_encoding::HEXLOWER.encode(&log), records.unwrap_or(0));
+        let records = register.statements[log].iter().map(|it| it.records).max();
+        let (id, records) = (data_encoding::HEXLOWER.encode(log), records.unwrap_or(0));
         verdict.findings.push(format!(
             "the log {id} is gone; {records} records of it were registered"
         ));
     }
     Ok((verdict, sessions))
+}
+
+/// The logs that were met, by their ids, and the sessions whose logs they are.
+#[derive(Default)]
+struct Met {
+    logs: BTreeSet<[u8; 16]>,
+    sessions: BTreeSet<SessionId>,
+}
+
+impl Met {
+    fn log(&mut self, name: Name, header: &Header) {
+        self.logs.insert(header.log);
+        if let Name::Session(run) = name {
+            self.sessions.insert(run.session);
+        }
+    }
 }
 
 fn check(logs: &Logs<'_>, log: &Log) -> Result<(Name, Report), Unfit> {
@@ -176,6 +171,49 @@ impl Verdict {
             1 => how.to_string(),
             _ => format!("{name}: {how}"),
         });
+    }
+
+    /// Goes over a log with which something is wrong, and says what.
+    fn name_what_is_wrong(
+        &mut self,
+        logs: &Logs<'_>,
+        log: &Log,
+        register: &Checked,
+        met: &mut Met,
+    ) -> Result<(), Failure> {
+        let (name, report) = match check(logs, log) {
+            Ok(checked) => checked,
+            Err(Unfit::Changed(how)) => {
+                self.find(logs, log.name, how);
+                // It is not lost, it is worse.
+                met.sessions.extend(log.name.run().map(|run| run.session));
+                return Ok(());
+            }
+            Err(Unfit::Failed(failure)) => return Err(failure),
+        };
+        self.records += report.records;
+        for finding in &report.findings {
+            self.find(logs, name, finding);
+        }
+        if let Name::Session(run) = name {
+            met.sessions.insert(run.session);
+        }
+        if let Some(header) = &report.header
+            && let Some(statements) = register.statements.get(&header.log)
+        {
+            met.logs.insert(header.log);
+            for how in registers::disagreements(statements, logs.bytes(log)?)? {
+                self.find(logs, name, how);
+            }
+        }
+        // Bodies of a log that is not whole are not worth opening: the chain's findings say it all.
+        if report.is_whole() {
+            for record in logs.records(log)? {
+                let found = self.take(&record?);
+                found.into_iter().for_each(|how| self.find(logs, name, how));
+            }
+        }
+        Ok(())
     }
 
     /// Counts a record; answers what is wrong with it.

@@ -272,6 +272,9 @@ fn repeated(entry: &AttemptEntry, ended: &Ended) -> bool {
     }
 }
 
+/// A letter names at most 64 logs, of which one is the release's.
+const PARTS_MAX: usize = 63;
+
 /// Keeps what a session left: every object that it names must be here.
 fn keep(
     state: &State,
@@ -285,7 +288,11 @@ fn keep(
     let mut objects = ended.objects.clone();
     // What the warden did for this session belongs to the client's log too.
     let release = state.audit_log(client, job, LogOf::Release(ended.session))?;
-    let mut audit: Vec<_> = ended.audit.into_iter().collect();
+    if ended.audit.len() > PARTS_MAX {
+        let message = format!("a log of {} parts is too long", ended.audit.len());
+        return Err(Failure::new(Kind::User, message));
+    }
+    let mut audit = ended.audit.clone();
     if release.exists() {
         let bytes = jobs::read(&release)?;
         let len = u32::try_from(bytes.len()).or_fail(Kind::Internal)?;
@@ -304,7 +311,7 @@ fn keep(
         .sealed
         .iter()
         .flat_map(|sealed| [sealed.manifest, sealed.log]);
-    for named in sealed.chain(ended.audit) {
+    for named in sealed.chain(ended.audit.iter().copied()) {
         if !list.has(named) {
             return Err(missing(&format!("object {named}, which it does not list,")));
         }

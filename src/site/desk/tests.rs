@@ -180,7 +180,7 @@ impl World {
             fence: lease.fence,
             cause,
             sealed: None,
-            audit: None,
+            audit: Vec::new(),
             objects: Vec::new(),
         }))
     }
@@ -348,13 +348,13 @@ async fn what_is_left_is_there_and_as_long_as_it_is_said() {
     let (_, lease) = world.lease(0, 1).await;
     let store = Store::open(&world.desk.state, &client(1)).unwrap();
     let there = store.put_bytes(b"there").unwrap();
-    let ended = |objects: Vec<(ObjectId, u32)>, audit| {
+    let ended = |objects: Vec<(ObjectId, u32)>, audit: Option<ObjectId>| {
         Call::Ended(Box::new(Ended {
             session: lease.session,
             fence: lease.fence,
             cause: Cause::Exited { code: 1 },
             sealed: None,
-            audit,
+            audit: audit.into_iter().collect(),
             objects,
         }))
     };

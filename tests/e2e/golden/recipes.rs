@@ -25,6 +25,7 @@ fn job(bundle: &str) -> JobRecipe {
         parameter_values: values.as_deref(),
         asset_references: assets.as_deref(),
         job: settings.as_deref(),
+        environments: &[],
         overrides: &[],
     };
     let submission = Submission {

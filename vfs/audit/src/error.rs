@@ -100,6 +100,12 @@ pub enum Error {
         /// The error number that it was given by the disk.
         errno: i32,
     },
+    /// A part of a log is not the one that follows the part before it.
+    #[error("part {part} of the audit log does not continue the one before it")]
+    Part {
+        /// The part, counted from one.
+        part: u64,
+    },
     /// A register's file is not what a register's file is.
     #[error("{path} is damaged", path = path.display())]
     Register {

@@ -10,6 +10,7 @@ mod findings;
 mod format;
 mod log;
 pub mod note;
+pub mod parts;
 pub mod pass;
 mod protocol;
 mod reader;

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     Error, Header,
-    format::{Chain, Frame, HEADER_MAX, Linker, Split, split},
+    format::{Chain, FRAME_MAX, Frame, HEADER_MAX, Linker, Split, split},
     record::{Checkpoint, RecordRef},
 };
 
@@ -62,6 +62,19 @@ pub struct Entry<'a> {
 }
 
 impl Block {
+    /// The block between two places of a log that were noted when a pass was over it.
+    pub fn read<R: Read + Seek>(
+        mut source: R,
+        (from, to): (Position, Position),
+    ) -> Result<Self, Error> {
+        let read = |source| Error::Read { source };
+        source.seek(SeekFrom::Start(from.offset)).map_err(read)?;
+        let len = to.offset.saturating_sub(from.offset);
+        let mut bytes = Vec::new();
+        source.take(len).read_to_end(&mut bytes).map_err(read)?;
+        Ok(Self { bytes, from, to })
+    }
+
     /// The records. The first that does not follow from the one before, or has another number, is `None` and the last.
     pub fn records(&self) -> Entries<'_> {
         Entries {
@@ -124,6 +137,17 @@ impl<'a> Entries<'a> {
     }
 }
 
+/// The encoded record in the frame at the beginning of these bytes; otherwise how many are needed at least.
+pub fn encoded(bytes: &[u8]) -> Result<&[u8], usize> {
+    match split(bytes) {
+        Split::Frame(frame) => Ok(frame.body),
+        _ => Err(bytes
+            .first_chunk::<4>()
+            .map_or(4, |len| 4 + u32::from_le_bytes(*len) as usize + 32)
+            .min(FRAME_MAX)),
+    }
+}
+
 /// How a pass went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
@@ -158,6 +182,28 @@ pub fn begin<R: Read + Seek>(mut source: R) -> Result<(Header, Position), Error>
     Ok((found.header, position))
 }
 
+/// Steps over a log by its lengths alone and shows the ends of each block of about so many bytes to `each`.
+pub(crate) fn blocks<R: Read + Seek>(
+    mut source: R,
+    bytes: usize,
+    mut each: impl FnMut(&Header, Position, Position) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let (header, from) = begin(&mut source)?;
+    source
+        .seek(SeekFrom::Start(from.offset))
+        .map_err(|source| Error::Read { source })?;
+    let mut cutter = Cutter {
+        source,
+        rest: Vec::new(),
+        at: from,
+        bytes,
+    };
+    while let Some(block) = cutter.next()? {
+        each(&header, block.from, block.to)?;
+    }
+    Ok(())
+}
+
 /// Goes over a log from its beginning: `each` is asked of every block by some thread, and its answers go to `take` in order until that is
 /// false.
 pub fn pass<R, T>(
@@ -177,6 +223,7 @@ where
         source,
         rest: Vec::new(),
         at: from,
+        bytes: BLOCK_BYTES,
     };
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(WORKERS_MAX));
     let all = thread::scope(|scope| {
@@ -214,6 +261,8 @@ struct Cutter<R> {
     /// Bytes that were read and are in no block yet.
     rest: Vec<u8>,
     at: Position,
+    /// A block ends with the frame that reaches this many bytes.
+    bytes: usize,
 }
 
 impl<R: Read> Cutter<R> {
@@ -258,7 +307,7 @@ impl<R: Read> Cutter<R> {
     fn next(&mut self) -> Result<Option<Block>, Error> {
         let mut bytes = std::mem::take(&mut self.rest);
         let (from, mut end, mut to) = (self.at, 0, self.at);
-        while end < BLOCK_BYTES && to.at.records - from.at.records < BLOCK_RECORDS {
+        while end < self.bytes && to.at.records - from.at.records < BLOCK_RECORDS {
             match split(&bytes[end..]) {
                 Split::Frame(frame) => {
                     end += frame.size();

@@ -188,8 +188,26 @@ def records_of(data):
         at += 4 + length + 32
 
 
-def log(path, directory):
-    data = pathlib.Path(path).read_bytes()
+def joined(paths):
+    """The bytes of a log from its parts: `SLAUDITC`, version u16, length u16, continued, link; `continued` is the log's own header, the
+    part's number, and the number and link of the record before it."""
+    data = pathlib.Path(paths[0]).read_bytes()
+    (length,) = struct.unpack_from("<H", data, 10)
+    header = data[12 : 12 + length]
+    for number, path in enumerate(paths[1:], 1):
+        part = pathlib.Path(path).read_bytes()
+        (length,) = struct.unpack_from("<H", part, 10)
+        says = part[12 : 12 + length]
+        if part[:8] != b"SLAUDITC" or says[: len(header)] != header or number > 127 or says[len(header)] != number:
+            raise Wrong(f"{path} is not part {number + 1} of this log")
+        if says[-32:] != data[-32:]:
+            raise Wrong(f"{path} does not continue the part before it")
+        data += part[12 + length + 32 :]
+    return data
+
+
+def log(paths, directory):
+    data = joined(paths)
     (length,) = struct.unpack_from("<H", data, 10)
     number = binascii.hexlify(data[12 + length - 16 : 12 + length]).decode()
     leaves = [leaf_hash(record) for record in records_of(data)]
@@ -219,7 +237,7 @@ def main():
     one.add_argument("--seen")
     one.add_argument("--client-key")
     one = kinds.add_parser("log")
-    one.add_argument("file")
+    one.add_argument("file", nargs="+")
     one.add_argument("directory")
     said = parser.parse_args()
     try:

@@ -6,7 +6,8 @@
 //! ready/<recipient>/<letter>              letters
 //! aside/<recipient>/<number>.{entry,json} what was refused, and why
 //! ```
-//! Files are written under a hidden name, made durable, then renamed, where the file system can; no reader relies on it.
+//! Files are written under a hidden name, then renamed, where the file system can; letters are durable before they have their name, and
+//! blobs before a letter names them. No reader relies on it.
 
 mod aside;
 mod door;
@@ -34,6 +35,8 @@ pub use door::MARKER;
 
 /// What stays free on a medium, in bytes: others write to it too.
 const KEEP_FREE: u64 = 16 << 20;
+/// The shortest file whose room is reserved before it is written, in bytes.
+const RESERVE_MIN: u64 = 1 << 20;
 /// The most entries of a recipient's folder that are looked at in one listing.
 const ENTRIES_MAX: usize = 1_000_000;
 
@@ -70,6 +73,11 @@ impl Directory {
     /// The directory.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where a recipient's letters lie, for whoever wants to be told of changes there. It need not be there.
+    pub fn mailbox(&self, to: &VerifyKey) -> PathBuf {
+        self.folder.join("ready").join(mailbox(to))
     }
 
     /// What is set aside of a recipient's folder.
@@ -109,8 +117,23 @@ impl Medium for Directory {
     fn put_blob(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> Result<(), MediumError> {
         let door = self.door()?;
         self.reserve(&door, len)?;
-        let path = blob(id);
-        put(&door, &path, len, source)
+        put(&door, &blob(id), len, source, Durable::Later)
+    }
+
+    /// One for all that was put: a wait for each of many small blobs would take longer than carrying them.
+    fn settle(&self) -> Result<(), MediumError> {
+        let door = self.door()?;
+        let path = Path::new("blobs");
+        let Some(directory) = door.directory(path)? else {
+            return Ok(());
+        };
+        match rustix::fs::syncfs(&directory) {
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => {
+                Err(door.fault("make durable", path, errno))
+            }
+            // What cannot be told to make anything durable is not waited for.
+            _ => Ok(()),
+        }
     }
 
     fn blob_len(&self, id: ObjectId) -> Result<Option<u64>, MediumError> {
@@ -218,11 +241,32 @@ fn read_file(door: &Door<'_>, path: &Path, max: u64) -> Result<Option<Vec<u8>>, 
 
 /// Writes a small file.
 fn write(door: &Door<'_>, path: &Path, bytes: &[u8]) -> Result<(), MediumError> {
-    put(door, path, bytes.len() as u64, &mut &bytes[..])
+    put(
+        door,
+        path,
+        bytes.len() as u64,
+        &mut &bytes[..],
+        Durable::Now,
+    )
 }
 
-/// Writes a file under a hidden name, makes it durable, and gives it its name.
-fn put(door: &Door<'_>, path: &Path, len: u64, source: &mut dyn Read) -> Result<(), MediumError> {
+/// When a file is to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    /// Before it has its name.
+    Now,
+    /// When somebody settles what was put.
+    Later,
+}
+
+/// Writes a file under a hidden name, makes it durable if that is wanted, and gives it its name.
+fn put(
+    door: &Door<'_>,
+    path: &Path,
+    len: u64,
+    source: &mut dyn Read,
+    durable: Durable,
+) -> Result<(), MediumError> {
     let name = path.file_name().unwrap_or_default();
     let parent = path.parent().unwrap_or(Path::new(""));
     let here = parent.as_os_str().is_empty();
@@ -232,10 +276,10 @@ fn put(door: &Door<'_>, path: &Path, len: u64, source: &mut dyn Read) -> Result<
     // What an interrupted write left goes first. Two writers of one name disturb each other, find out, and try again.
     clear(&directory, &hidden).map_err(failed("remove what was left of"))?;
     let mut file = door.create(&directory, &hidden).map_err(failed("create"))?;
-    let filled = fill(&mut file, len, source).and_then(|()| {
+    let filled = fill(&mut file, len, source, durable).and_then(|()| {
         match rustix::fs::renameat(&directory, &*hidden, &directory, name) {
             Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM | Errno::XDEV) => {
-                again(door, &directory, &hidden, name, len)
+                again(door, &directory, &hidden, name, len, durable)
             }
             other => other,
         }
@@ -248,7 +292,10 @@ fn put(door: &Door<'_>, path: &Path, len: u64, source: &mut dyn Read) -> Result<
             errno => door.fault("write", path, errno),
         });
     }
-    sync(&directory).map_err(failed("make durable"))
+    match durable {
+        Durable::Now => sync(&directory).map_err(failed("make durable")),
+        Durable::Later => Ok(()),
+    }
 }
 
 /// Where nothing can be renamed: copies what was written to its name.
@@ -258,6 +305,7 @@ fn again(
     hidden: &std::ffi::OsStr,
     name: &std::ffi::OsStr,
     len: u64,
+    durable: Durable,
 ) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut written = File::from(rustix::fs::openat(
@@ -268,12 +316,18 @@ fn again(
     )?);
     written.rewind().map_err(|error| errno(&error))?;
     clear(directory, name)?;
-    fill(&mut door.create(directory, name)?, len, &mut written)?;
+    fill(
+        &mut door.create(directory, name)?,
+        len,
+        &mut written,
+        durable,
+    )?;
     clear(directory, hidden)
 }
 
-fn fill(file: &mut File, len: u64, source: &mut dyn Read) -> Result<(), Errno> {
-    if len > 0 {
+fn fill(file: &mut File, len: u64, source: &mut dyn Read, durable: Durable) -> Result<(), Errno> {
+    // A small file says soon enough that there is no room for it.
+    if len >= RESERVE_MIN {
         match rustix::fs::fallocate(&*file, FallocateFlags::empty(), 0, len) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(errno) => return Err(errno),
@@ -282,7 +336,10 @@ fn fill(file: &mut File, len: u64, source: &mut dyn Read) -> Result<(), Errno> {
     io::copy(source, file)
         .and_then(|_| file.flush())
         .map_err(|error| errno(&error))?;
-    sync(&*file)
+    match durable {
+        Durable::Now => sync(&*file),
+        Durable::Later => Ok(()),
+    }
 }
 
 /// Some file systems of other hosts cannot be told to make anything durable; no reader relies on it.

@@ -43,7 +43,7 @@ pub use letter::{AnyLetter, Kind, Letter, Load};
 pub use list::{BLOB_MAX, BLOBS_MAX, BlobList, LIST_BYTES_MAX, ListError};
 pub use medium::{Blob, Entry, Medium, MediumError, Reason, What};
 pub use name::{EntryName, ReadyName};
-pub use objects::{Areas, Objects};
+pub use objects::{Areas, Batch, Objects};
 pub use outbox::{Collected, Held, Item, Journal, Numbers, Outbox, OutboxError, Posted, Pushed};
 pub use packed::{PACKED_MAX, Packed, PackedResult};
 pub use prekey::Prekey;

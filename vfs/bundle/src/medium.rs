@@ -52,8 +52,12 @@ pub struct Blob<'a> {
 
 /// Carries letters and blobs.
 pub trait Medium {
-    /// Puts a blob, replacing what has its name. `source` verifies itself, see [`crate::Objects::put`].
+    /// Puts a blob, replacing what has its name. `source` verifies itself, see [`crate::Batch::put`]. It need not be durable before
+    /// [`Medium::settle`].
     fn put_blob(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> Result<(), MediumError>;
+    /// Makes what was put durable, before a letter names it. Nobody relies on it: what a crash takes back all the same is missing, and is put
+    /// again.
+    fn settle(&self) -> Result<(), MediumError>;
     /// The length of a blob, if there is something with its name.
     fn blob_len(&self, id: ObjectId) -> Result<Option<u64>, MediumError>;
     /// Opens a blob, if there is something with its name.

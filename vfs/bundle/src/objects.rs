@@ -13,11 +13,23 @@ pub trait Objects {
     /// and fails otherwise. So read it to its end, and let the object appear only then.
     fn put(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> io::Result<()>;
 
+    /// Begins to store many objects: a wait for the disk for each of many small ones would take longer than bringing them.
+    fn batch(&self) -> Box<dyn Batch + '_>;
+
     /// Opens an object to read it.
     fn open(&self, id: ObjectId) -> io::Result<Box<dyn Read + '_>>;
 
     /// How many bytes may still be put.
     fn room(&self) -> io::Result<u64>;
+}
+
+/// Objects on their way into a store. What is put is there, and durable, once it is settled.
+pub trait Batch {
+    /// Takes `len` bytes, as [`Objects::put`] does.
+    fn put(&mut self, id: ObjectId, len: u64, source: &mut dyn Read) -> io::Result<()>;
+
+    /// Makes all of it durable, under its names.
+    fn settle(self: Box<Self>) -> io::Result<()>;
 }
 
 /// A store for each sender. Stores are apart so that no client learns, by announcing a blob that it does not bring, whether another client has it.

@@ -2,6 +2,7 @@
 //!
 //! - A number is used once: it is kept before anything leaves, and a letter is offered again byte for byte.
 //! - Blobs go first, then the letter. What is on the medium with the right length and hash is not sent again, so an interrupted push goes on.
+//! - What the recipient is believed to hold is not brought until nobody answers.
 //! - A receipt, or the letter's end, removes from the medium what nobody else waits for.
 
 mod again;
@@ -22,6 +23,8 @@ pub struct Outbox {
     epoch: Epoch,
     last: BTreeMap<[u8; 32], Numbers>,
     items: BTreeMap<([u8; 32], Seq), Item>,
+    /// What the recipient is believed to hold: not brought with the first offer of a letter.
+    holds: BTreeSet<ObjectId>,
 }
 
 impl Outbox {
@@ -45,7 +48,20 @@ impl Outbox {
             epoch,
             last,
             items,
+            holds: BTreeSet::new(),
         }
+    }
+
+    /// Says what the recipient holds already, in place of what was said before. It is a belief: a letter that is offered once more, because
+    /// nobody answered, comes with everything that it names.
+    pub fn believe(&mut self, holds: BTreeSet<ObjectId>) {
+        self.holds = holds;
+    }
+
+    /// True if a letter that brings something was never offered.
+    pub fn has_load_to_offer(&self) -> bool {
+        let mut items = self.items.values();
+        items.any(|item| item.offers == 0 && item.load.is_some() && item.held.is_none())
     }
 
     /// The letters on their way.
@@ -156,7 +172,9 @@ impl Outbox {
             return Ok(());
         };
         if let Some(load) = &item.load {
-            put_load(load, medium, objects, there, pushed)?;
+            let none = BTreeSet::new();
+            let holds = if item.offers == 0 { &self.holds } else { &none };
+            put_load(load, medium, objects, holds, there, pushed)?;
         }
         let failed = |source| OutboxError::Medium { source };
         medium

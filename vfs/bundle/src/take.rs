@@ -7,7 +7,8 @@ use std::io;
 use safelight_policies::id::ObjectId;
 
 use crate::{
-    BlobList, LIST_BYTES_MAX, Limits, ListError, Load, Medium, MediumError, Objects, Refusal,
+    Batch, BlobList, LIST_BYTES_MAX, Limits, ListError, Load, Medium, MediumError, Objects,
+    Refusal,
     objects::{Fault, Verified},
     patience::{Patience, Subject},
 };
@@ -45,21 +46,38 @@ impl Taker<'_> {
     /// Takes what is there. Returns the list once all of it is.
     pub(crate) fn take(&mut self, load: &Load) -> Result<BlobList, Stop> {
         if self.stored(load.list)?.is_none() {
-            self.copy(load.list, None)?;
+            self.copy_list(load.list)?;
         }
         let list = match self.list(load) {
             // Our own copy is spoilt: what the medium has takes its place, and no other letter is held up by it.
             Err(Stop::Objects(error)) if is_spoilt(&error) => {
-                self.copy(load.list, None)?;
+                self.copy_list(load.list)?;
                 self.list(load)?
             }
             list => list?,
         };
         let missing = self.missing(&list)?;
         self.reserve(&missing)?;
+        let objects = self.objects;
+        let mut batch = objects.batch();
+        let copied = self.copy_all(missing, &mut *batch);
+        // What came is kept, whatever became of the rest.
+        batch.settle().map_err(Stop::Objects)?;
+        match copied? {
+            0 => Ok(list),
+            blobs => Err(Stop::Missing { blobs }),
+        }
+    }
+
+    /// Copies what is there of these blobs; answers how many are not.
+    fn copy_all(
+        &mut self,
+        missing: Vec<(ObjectId, u64)>,
+        batch: &mut dyn Batch,
+    ) -> Result<u64, Stop> {
         let mut lacking = 0;
         for (id, len) in missing {
-            match self.copy(id, Some(len)) {
+            match self.copy(id, Some(len), &mut |len, source| batch.put(id, len, source)) {
                 Ok(()) => *self.reserved = self.reserved.saturating_sub(len),
                 Err(Stop::Missing { .. }) => lacking += 1,
                 Err(stop) => return Err(stop),
@@ -68,11 +86,13 @@ impl Taker<'_> {
                 break;
             }
         }
-        if lacking > 0 {
-            Err(Stop::Missing { blobs: lacking })
-        } else {
-            Ok(list)
-        }
+        Ok(lacking)
+    }
+
+    /// Copies a list, which is read at once.
+    fn copy_list(&mut self, id: ObjectId) -> Result<(), Stop> {
+        let objects = self.objects;
+        self.copy(id, None, &mut |len, source| objects.put(id, len, source))
     }
 
     fn list(&self, load: &Load) -> Result<BlobList, Stop> {
@@ -101,6 +121,10 @@ impl Taker<'_> {
             .map(|(id, len)| (*id, u64::from(*len)))
         {
             match self.stored(object)? {
+                // A disk may have cut or lengthened what we had: that is no fault of the sender's, and is taken once more.
+                Some(found) if found != said && !self.is_itself(object, found)? => {
+                    missing.push((object, said));
+                }
                 Some(found) if found != said => {
                     return Err(Stop::Refused(Refusal::LyingSizes {
                         object,
@@ -113,6 +137,17 @@ impl Taker<'_> {
             }
         }
         Ok(missing)
+    }
+
+    /// True if a stored object of this length has the bytes of its name.
+    fn is_itself(&self, id: ObjectId, len: u64) -> Result<bool, Stop> {
+        let mut source = self.objects.open(id).map_err(Stop::Objects)?;
+        let mut verified = Verified::new(&mut *source, id, len);
+        match io::copy(&mut verified, &mut io::sink()) {
+            Ok(_) => Ok(true),
+            Err(error) if is_spoilt(&error) => Ok(false),
+            Err(error) => Err(Stop::Objects(error)),
+        }
     }
 
     fn reserve(&mut self, missing: &[(ObjectId, u64)]) -> Result<(), Stop> {
@@ -131,7 +166,12 @@ impl Taker<'_> {
     }
 
     /// Copies one blob of a length that is known, or of any that a list may have.
-    fn copy(&mut self, id: ObjectId, said: Option<u64>) -> Result<(), Stop> {
+    fn copy(
+        &mut self,
+        id: ObjectId,
+        said: Option<u64>,
+        put: &mut dyn FnMut(u64, &mut dyn io::Read) -> io::Result<()>,
+    ) -> Result<(), Stop> {
         let missing = Err(Stop::Missing { blobs: 1 });
         let blob = match self.medium.open_blob(id) {
             Ok(blob) => blob,
@@ -175,7 +215,7 @@ impl Taker<'_> {
             );
         }
         let mut source = Verified::new(&mut *blob.source, id, len);
-        let stored = self.objects.put(id, len, &mut source);
+        let stored = put(len, &mut source);
         match (stored, source.fault) {
             (Ok(()), None) if source.is_whole() => Ok(()),
             (_, Some(Fault::Read(_) | Fault::Short)) => missing,
@@ -242,6 +282,9 @@ mod tests {
         }
         fn put(&self, _: ObjectId, _: u64, _: &mut dyn io::Read) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
+        }
+        fn batch(&self) -> Box<dyn Batch + '_> {
+            unreachable!("a list is read, and nothing is taken")
         }
         fn open(&self, _: ObjectId) -> io::Result<Box<dyn io::Read + '_>> {
             Ok(Box::new(&self.1[..]))

@@ -14,6 +14,8 @@ mod crowd;
 mod directory;
 #[path = "hotfolder/faults.rs"]
 mod faults;
+#[path = "hotfolder/holds.rs"]
+mod holds;
 #[path = "hotfolder/judgement.rs"]
 mod judgement;
 #[path = "hotfolder/letters.rs"]

@@ -47,6 +47,10 @@ impl AuditKey {
                 max: RECORD_MAX as u64,
             });
         }
+        self.seal_any(index, bytes)
+    }
+
+    fn seal_any(&self, index: u64, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let nonce = self.nonce(index, bytes);
         let mut out = Vec::with_capacity(bytes.len() + OVERHEAD);
         out.extend_from_slice(&nonce);
@@ -60,16 +64,23 @@ impl AuditKey {
 
     /// Opens the record with this index.
     pub fn open(&self, index: u64, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.open_into(index, sealed, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, in place of what was in `bytes`: for whoever opens many.
+    pub fn open_into(&self, index: u64, sealed: &[u8], bytes: &mut Vec<u8>) -> Result<(), Error> {
         let short = Error::Malformed {
             what: WHAT,
             reason: "it is too short",
         };
         let (nonce, rest) = sealed.split_first_chunk().ok_or(short.clone())?;
-        let (bytes, tag) = rest.split_last_chunk().ok_or(short)?;
-        let mut bytes = bytes.to_vec();
+        let (sealed, tag) = rest.split_last_chunk().ok_or(short)?;
+        bytes.clear();
+        bytes.extend_from_slice(sealed);
         self.cipher
-            .open(WHAT, *nonce, &index.to_be_bytes(), &mut bytes, tag)?;
-        Ok(bytes)
+            .open(WHAT, *nonce, &index.to_be_bytes(), bytes, tag)
     }
 
     fn nonce(&self, index: u64, bytes: &[u8]) -> [u8; NONCE_LEN] {
@@ -78,6 +89,25 @@ impl AuditKey {
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&hasher.finalize().as_bytes()[..NONCE_LEN]);
         nonce
+    }
+}
+
+/// Seals what is kept beside a log to find its records by: it names what they name. Each part has a number and its own key is the job's.
+pub struct IndexKey(AuditKey);
+
+impl IndexKey {
+    pub(crate) fn new(keys: &[u8; 64]) -> Self {
+        Self(AuditKey::new(keys))
+    }
+
+    /// Seals a part.
+    pub fn seal(&self, number: u64, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        self.0.seal_any(number, bytes)
+    }
+
+    /// Opens a part.
+    pub fn open(&self, number: u64, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+        self.0.open(number, sealed)
     }
 }
 
@@ -107,6 +137,18 @@ mod tests {
         for len in 0..sealed.len() {
             assert!(key.open(7, &sealed[..len]).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn an_index_is_as_long_as_it_is_and_opens_as_no_record() {
+        let job = JobKey::generate(&Counting::from(8)).unwrap();
+        let index = job.read_key().index_key();
+        let long = vec![7; RECORD_MAX + 1];
+        let sealed = index.seal(1, &long).unwrap();
+        assert_eq!(index.open(1, &sealed), Ok(long));
+        assert!(index.open(2, &sealed).is_err());
+        let other = job.audit_key(SessionId::from_random([0; 10]));
+        assert!(other.open(1, &sealed).is_err());
     }
 
     #[test]

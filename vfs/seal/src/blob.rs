@@ -41,6 +41,8 @@ pub enum Purpose {
     TaskLog = 4,
     /// What the client's own process needs to bring results home.
     Home = 5,
+    /// What the files of a job's inputs were like when they were read.
+    Files = 6,
 }
 
 impl ReadKey {

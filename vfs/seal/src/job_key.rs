@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Error,
-    audit_key::AuditKey,
+    audit_key::{AuditKey, IndexKey},
     blob::Purpose,
     identity::{KemSecret, SigningSecret},
     kdf::derive,
@@ -210,6 +210,15 @@ impl ReadKey {
     pub fn audit_key(&self, session: SessionId) -> AuditKey {
         let info: [&[u8]; 2] = [b"safelight v1 audit", session.as_bytes()];
         AuditKey::new(&derive::<64>(&self.0[..], b"", &info))
+    }
+
+    /// The key that seals what is kept beside the job's logs to find records by.
+    pub fn index_key(&self) -> IndexKey {
+        IndexKey::new(&derive::<64>(
+            &self.0[..],
+            b"",
+            &[b"safelight v1 audit index"],
+        ))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

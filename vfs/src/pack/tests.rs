@@ -3,16 +3,19 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    fs::{self, FileTimes},
-    os::unix::fs::{PermissionsExt, symlink},
+    fs::{self, File, FileTimes},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, symlink},
+    },
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use safelight_policies::id::{JobId, ObjectId};
 use safelight_seal::{
-    manifest::{Kind, Manifest, Tree as ManifestTree},
-    segment::BLOCK,
+    manifest::{EntryKind, Kind, Manifest, SegmentRef, Tree as ManifestTree},
+    segment::{BLOCK, SEGMENT_MAX},
 };
 use tempfile::TempDir;
 
@@ -244,4 +247,236 @@ fn the_directory_itself_may_be_reached_by_a_link_and_progress_is_told() {
     assert_eq!(entries.len(), 3);
     assert_eq!(heard.last(), Some(&Progress { files: 2, bytes: 7 }));
     assert!(heard.is_sorted_by_key(|progress| (progress.bytes, progress.files)));
+}
+
+/// A directory on the disk that the tests are built on: a file system in memory is not believed.
+fn on_disk() -> (Site, bool) {
+    let place = std::env::current_exe().unwrap();
+    let directory = tempfile::tempdir_in(place.parent().unwrap()).unwrap();
+    let kind = nix::sys::statfs::statfs(directory.path()).unwrap();
+    let believed = [
+        nix::sys::statfs::EXT4_SUPER_MAGIC,
+        nix::sys::statfs::XFS_SUPER_MAGIC,
+        nix::sys::statfs::BTRFS_SUPER_MAGIC,
+    ];
+    let area = Area::open(directory.path().join("area")).unwrap();
+    fs::create_dir(directory.path().join("in")).unwrap();
+    (
+        Site { directory, area },
+        believed.contains(&kind.filesystem_type()),
+    )
+}
+
+fn pack_known(site: &Site, known: &Known) -> Packed {
+    let mut selection = Selection::new(site.at(""));
+    selection.whole(Path::new("")).unwrap();
+    let key = DedupKey::from_bytes(&[1; 32]);
+    pack_selection(&selection, &site.area, &key, known, &mut |_| {}).unwrap()
+}
+
+/// What a file of the area holds is replaced by something that was never read from the file: it shows where the entry is from.
+fn lie(packed: &Packed) -> Known {
+    let mut entries = packed.entries.clone();
+    for entry in &mut entries {
+        if let EntryKind::File { segments, .. } = &mut entry.kind {
+            *segments = segments.iter().map(|it| SegmentRef::zero(it.len)).collect();
+        }
+    }
+    Known::new(entries, packed.facts.clone())
+}
+
+#[test]
+fn a_known_file_is_not_read_again_and_a_changed_one_is() {
+    let (site, believed) = on_disk();
+    if !believed {
+        println!("skipped: this directory's file system is none that is believed");
+        return;
+    }
+    for name in ["a", "b", "c", "d", "e"] {
+        fs::write(site.at(name), format!("{name} as it was")).unwrap();
+    }
+    // Too young to be remembered.
+    assert!(pack_known(&site, &Known::nothing()).facts.is_empty());
+    std::thread::sleep(Duration::from_millis(1100));
+    let first = pack_known(&site, &Known::nothing());
+    assert_eq!(first.facts.len(), 5);
+
+    // Each in another way; length and times as before.
+    let times = |name: &str| {
+        let about = fs::metadata(site.at(name)).unwrap();
+        FileTimes::new().set_modified(about.modified().unwrap())
+    };
+    let back = times("b");
+    fs::write(site.at("b"), "B AS IT WAS").unwrap();
+    File::options()
+        .write(true)
+        .open(site.at("b"))
+        .unwrap()
+        .set_times(back)
+        .unwrap();
+    let back = times("c");
+    fs::write(site.at("new"), "C AS IT WAS").unwrap();
+    File::options()
+        .write(true)
+        .open(site.at("new"))
+        .unwrap()
+        .set_times(back)
+        .unwrap();
+    fs::rename(site.at("new"), site.at("c")).unwrap();
+    fs::write(site.at("d"), "longer than it was").unwrap();
+
+    let known = lie(&first);
+    let second = pack_known(&site, &known);
+    let zero = |name: &str| objects(std::slice::from_ref(get(&second.entries, name))) == [None];
+    assert!(zero("a") && zero("e"), "what did not change was read");
+    for (name, now) in [
+        ("b", "B AS IT WAS"),
+        ("c", "C AS IT WAS"),
+        ("d", "longer than it was"),
+    ] {
+        assert_eq!(site.read(get(&second.entries, name)), now.as_bytes());
+    }
+    // What did not change stays known; what did is too young.
+    let names: Vec<_> = second.facts.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn what_is_known_and_gone_from_the_area_is_sealed_again() {
+    let (site, believed) = on_disk();
+    if !believed {
+        println!("skipped: this directory's file system is none that is believed");
+        return;
+    }
+    fs::write(site.at("a"), "bytes").unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    let first = pack_known(&site, &Known::nothing());
+    let object = objects(&first.entries)[0].unwrap();
+    let fan = object.to_string()[..2].to_owned();
+    fs::remove_file(site.area.root().join(fan).join(object.to_string())).unwrap();
+    let known = Known::new(first.entries.clone(), first.facts);
+    let second = pack_known(&site, &known);
+    assert!(second.entries == first.entries);
+    assert_eq!(site.read(get(&second.entries, "a")), b"bytes");
+}
+
+#[test]
+fn a_page_that_stays_mapped_is_seen() {
+    let (site, believed) = on_disk();
+    if !believed {
+        println!("skipped: this directory's file system is none that is believed");
+        return;
+    }
+    // Somebody else holds the file mapped, makes the page dirty, waits, and changes it once more.
+    let script = "import mmap, sys, time\nf = open(sys.argv[1], 'r+b')\nm = mmap.mmap(f.fileno(), 0)\nm[0:1] = b'1'\nprint('dirty', flush=True)\nsys.stdin.readline()\nm[0:1] = b'2'\nprint('again', flush=True)\nsys.stdin.readline()\n";
+    let path = site.at("a");
+    fs::write(&path, vec![b'0'; 4096]).unwrap();
+    let spawned = std::process::Command::new("python3")
+        .args(["-c", script])
+        .arg(&path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let Ok(mut python) = spawned else {
+        println!("skipped: no python3");
+        return;
+    };
+    let mut said = io::BufReader::new(python.stdout.take().unwrap());
+    let mut line = || {
+        let mut line = String::new();
+        io::BufRead::read_line(&mut said, &mut line).unwrap();
+        line
+    };
+    assert_eq!(line(), "dirty\n");
+    std::thread::sleep(Duration::from_millis(1100));
+    let first = pack_known(&site, &Known::nothing());
+    assert_eq!(first.facts.len(), 1, "it is not young any more");
+    io::Write::write_all(python.stdin.as_mut().unwrap(), b"\n").unwrap();
+    assert_eq!(line(), "again\n");
+    let known = Known::new(first.entries, first.facts);
+    let second = pack_known(&site, &known);
+    assert_eq!(site.read(get(&second.entries, "a"))[0], b'2');
+    drop(python.stdin.take());
+    assert!(python.wait().unwrap().success());
+}
+
+#[test]
+fn attributes_and_several_names_of_a_file_travel() {
+    use rustix::fs::{XattrFlags, setxattr};
+    let site = Site::new();
+    let give = |at: &str, name: &str, value: &[u8]| {
+        setxattr(site.at(at), name, value, XattrFlags::empty()).unwrap();
+    };
+    fs::create_dir(site.at("d")).unwrap();
+    fs::write(site.at("d/z"), "one file").unwrap();
+    fs::hard_link(site.at("d/z"), site.at("d/m")).unwrap();
+    fs::hard_link(site.at("d/z"), site.at("a")).unwrap();
+    fs::write(site.at("alone"), "one file").unwrap();
+    symlink("alone", site.at("s")).unwrap();
+    give("d/m", "user.b", &[0, 255]);
+    give("d/m", "user.a", b"");
+    give("d", "user.of-a-directory", &[7; 3000]);
+    give("", "user.of-the-root", b"1");
+    let entries = site.pack(1).unwrap();
+    let of = |path: &str| {
+        entries
+            .iter()
+            .find(|it| it.path == path.as_bytes())
+            .unwrap()
+    };
+    let both = vec![
+        (b"user.a".to_vec(), vec![]),
+        (b"user.b".to_vec(), vec![0, 255]),
+    ];
+    for name in ["a", "d/m", "d/z"] {
+        assert_eq!(of(name).xattrs, both, "{name}");
+    }
+    assert_eq!(site.read(of("a")), b"one file");
+    for name in ["d/m", "d/z"] {
+        assert!(
+            of(name).kind == EntryKind::Link { to: b"a".to_vec() },
+            "{name}"
+        );
+    }
+    assert!(matches!(of("alone").kind, EntryKind::File { len: 8, .. }));
+    assert!(of("alone").xattrs.is_empty() && of("s").xattrs.is_empty());
+    assert_eq!(
+        of("d").xattrs,
+        [(b"user.of-a-directory".to_vec(), vec![7; 3000])]
+    );
+    assert_eq!(
+        of("").xattrs,
+        [(b"user.of-the-root".to_vec(), b"1".to_vec())]
+    );
+    // A manifest takes it, and another look at the same tree is the same.
+    let manifest = |entries| Manifest {
+        job: JobId::from_random([1; 10]),
+        kind: Kind::Inputs,
+        trees: vec![ManifestTree::new("/mnt".parse().unwrap(), entries)],
+    };
+    assert!(Manifest::decode(&manifest(entries.clone()).encode().unwrap()).is_ok());
+    assert!(site.pack(1).unwrap() == entries);
+}
+
+#[test]
+fn attributes_that_no_manifest_takes_are_refused_by_name() {
+    use rustix::fs::{XattrFlags, setxattr};
+    let site = Site::new();
+    fs::write(site.at("f"), "x").unwrap();
+    // A file system may hold fewer than a manifest does.
+    for number in 0..=64 {
+        let name = format!("user.{number}");
+        if setxattr(site.at("f"), &name, b"", XattrFlags::empty()).is_err() {
+            println!("skipped: this file system holds {number} attributes of a file");
+            return;
+        }
+    }
+    let Err(error) = site.pack(1) else {
+        panic!("packed");
+    };
+    let expected = format!(
+        "{} has more than 64 extended attributes, or one of more than 64 KiB",
+        site.at("f").display()
+    );
+    assert_eq!(error.to_string(), expected);
 }

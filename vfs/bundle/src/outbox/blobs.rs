@@ -9,11 +9,12 @@ use crate::{
     BlobList, LIST_BYTES_MAX, Load, Medium, MediumError, Objects, objects::Verified, take::read,
 };
 
-/// Puts what is not there yet, the list last. Refuses to begin if it does not fit.
+/// Puts what is not there yet and not among what the recipient `holds`, the list last. Refuses to begin if it does not fit.
 pub(super) fn put_load(
     load: &Load,
     medium: &dyn Medium,
     objects: &dyn Objects,
+    holds: &BTreeSet<ObjectId>,
     there: &mut BTreeSet<ObjectId>,
     pushed: &mut Pushed,
 ) -> Result<(), OutboxError> {
@@ -30,14 +31,17 @@ pub(super) fn put_load(
         .map(|(id, len)| (*id, u64::from(*len)));
     let blobs: Vec<_> = blobs
         .chain([(load.list, list_len)])
-        .filter(|(id, _)| !there.contains(id))
+        .filter(|(id, _)| !there.contains(id) && !holds.contains(id))
         .collect();
-    let mut needed = 0;
+    let (mut needed, mut lacking) = (0, BTreeSet::new());
     for (id, len) in &blobs {
         match medium.blob_len(*id) {
             Ok(found) if found == Some(*len) => {}
             // What is no file is replaced, if it can be.
-            Ok(_) | Err(MediumError::Irregular { .. }) => needed += len,
+            Ok(_) | Err(MediumError::Irregular { .. }) => {
+                needed += len;
+                lacking.insert(*id);
+            }
             Err(source) => return Err(failed(source)),
         }
     }
@@ -50,7 +54,7 @@ pub(super) fn put_load(
         }));
     }
     for (id, len) in blobs {
-        if is_there(id, len, medium)? {
+        if !lacking.contains(&id) && is_there(id, len, medium)? {
             pushed.skipped += 1;
         } else {
             put_blob(id, len, medium, objects)?;
@@ -59,7 +63,7 @@ pub(super) fn put_load(
         }
         there.insert(id);
     }
-    Ok(())
+    medium.settle().map_err(failed)
 }
 
 fn is_there(id: ObjectId, len: u64, medium: &dyn Medium) -> Result<bool, OutboxError> {

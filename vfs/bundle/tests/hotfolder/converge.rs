@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use safelight_bundle::{AnyLetter, Heartbeat, Why};
+use safelight_bundle::{AnyLetter, Heartbeat, Why, object_id};
 use safelight_policies::id::JobId;
 
 use crate::{
@@ -332,6 +332,33 @@ fn a_list_that_is_spoilt_in_our_own_store_is_taken_once_more() {
     let report = run.site.scan(&run.medium, run.now);
     assert!(report.stopped.is_none(), "{report:?}");
     assert_eq!(report.accepted, 2, "{report:?}");
+}
+
+#[test]
+fn a_blob_of_another_length_in_our_own_store_is_taken_once_more() {
+    for spoil in [
+        |bytes: &mut Vec<u8>| bytes.truncate(3),
+        |bytes: &mut Vec<u8>| bytes.push(0),
+        |bytes: &mut Vec<u8>| bytes.clear(),
+    ] {
+        let mut run = Run::new(1, 0);
+        let shared = object_id(b"shared by all jobs");
+        run.site.store.add(b"shared by all jobs");
+        spoil(
+            run.site
+                .store
+                .objects
+                .borrow_mut()
+                .get_mut(&shared)
+                .unwrap(),
+        );
+        run.announce(1);
+        run.turn(false);
+        run.turn(false);
+        assert_eq!(run.site.ledger.jobs().len(), 1);
+        let healed = run.site.store.objects.borrow()[&shared].clone();
+        assert_eq!(healed, b"shared by all jobs");
+    }
 }
 
 #[test]

@@ -28,6 +28,9 @@ impl Medium for Crowded {
     fn put_blob(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> Result<(), MediumError> {
         self.inner.put_blob(id, len, source)
     }
+    fn settle(&self) -> Result<(), MediumError> {
+        self.inner.settle()
+    }
     fn blob_len(&self, id: ObjectId) -> Result<Option<u64>, MediumError> {
         self.inner.blob_len(id)
     }

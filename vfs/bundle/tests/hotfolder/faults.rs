@@ -207,6 +207,10 @@ impl Medium for Rough {
         told
     }
 
+    fn settle(&self) -> Result<(), MediumError> {
+        self.0.borrow_mut().reach()
+    }
+
     fn blob_len(&self, id: ObjectId) -> Result<Option<u64>, MediumError> {
         let state = &mut *self.0.borrow_mut();
         state.reach()?;

@@ -9,10 +9,10 @@ use std::{
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use safelight_bundle::{
-    Announcement, AnyLetter, Areas, BlobList, Collected, Delivery, Document, Envelope, Epoch,
-    Inbox, Item, Journal, Keeper, Letter, Limits, Load, Medium, Numbers, Objects, Outbox, Peer,
-    Posted, Prekey, Pushed, Receipt, Report, Role, Seq, Stamp, Trust, Verdict, Windows, object_id,
-    seal, window::Row,
+    Announcement, AnyLetter, Areas, Batch, BlobList, Collected, Delivery, Document, Envelope,
+    Epoch, Inbox, Item, Journal, Keeper, Letter, Limits, Load, Medium, Numbers, Objects, Outbox,
+    Peer, Posted, Prekey, Pushed, Receipt, Report, Role, Seq, Stamp, Trust, Verdict, Windows,
+    object_id, seal, window::Row,
 };
 use safelight_policies::{
     id::{ClientAlias, JobId, KemKey, ObjectId, PolicyDigest, PolicyName, VerifyKey},
@@ -84,6 +84,9 @@ impl Objects for Store {
         self.objects.borrow_mut().insert(id, bytes);
         Ok(())
     }
+    fn batch(&self) -> Box<dyn Batch + '_> {
+        Box::new(OneByOne(self))
+    }
     fn open(&self, id: ObjectId) -> io::Result<Box<dyn Read + '_>> {
         let bytes = self
             .objects
@@ -95,6 +98,18 @@ impl Objects for Store {
     }
     fn room(&self) -> io::Result<u64> {
         Ok(self.room.unwrap_or(u64::MAX))
+    }
+}
+
+/// A memory is as durable after each as after all.
+struct OneByOne<'a>(&'a Store);
+
+impl Batch for OneByOne<'_> {
+    fn put(&mut self, id: ObjectId, len: u64, source: &mut dyn Read) -> io::Result<()> {
+        self.0.put(id, len, source)
+    }
+    fn settle(self: Box<Self>) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -9,7 +9,10 @@ use safelight_seal::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::{area::Area, pack::pack_selection};
+use crate::{
+    area::Area,
+    pack::{Known, pack_selection},
+};
 
 struct Show(TempDir);
 
@@ -54,7 +57,9 @@ impl Show {
     fn pack(&self, selection: &Selection) -> Vec<Entry> {
         let area = Area::open(self.0.path().join("area")).unwrap();
         let key = DedupKey::from_bytes(&[1; 32]);
-        pack_selection(selection, &area, &key, &mut |_| {}).unwrap()
+        let known = Known::nothing();
+        let packed = pack_selection(selection, &area, &key, &known, &mut |_| {});
+        packed.unwrap().entries
     }
 
     fn names(&self, selection: &Selection) -> Vec<String> {

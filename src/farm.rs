@@ -1,4 +1,4 @@
-//! The demo's farm: two sites on this machine with hot folders in between, one node at home and two at the other site.
+//! A farm on this machine: two sites with hot folders in between, and nodes if somebody wants them. For the demo and for measuring.
 //!
 //! Every part is this very program, started as an operator would start it. What was started here is ended here.
 
@@ -26,28 +26,28 @@ use crate::{
 /// How long a part may take to begin or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sites, and the nodes of each.
-const SITES: [(&str, &str, &[&str]); 2] = [
-    ("home", "local", &["h1"]),
-    ("north", "remote", &["n1", "n2"]),
-];
+/// The sites and their roles.
+const SITES: [(&str, &str); 2] = [("home", "local"), ("north", "remote")];
+
+/// The nodes of each site.
+pub(crate) type Nodes = [&'static [&'static str]; 2];
 
 /// The farm, running.
-pub(super) struct Farm {
+pub(crate) struct Farm {
     directory: PathBuf,
     children: Vec<(String, Child)>,
 }
 
 impl Farm {
     /// Makes the farm, or takes up one that an earlier demo made, and starts it.
-    pub(super) fn start(directory: PathBuf) -> Result<Self, Failure> {
+    pub(crate) fn start(directory: PathBuf, nodes: &Nodes) -> Result<Self, Failure> {
         let mut farm = Self {
             directory,
             children: Vec::new(),
         };
         fs::create_dir_all(farm.directory.join("logs")).or_fail(Kind::Environment)?;
         let mut ports = Vec::new();
-        for (name, role, _) in SITES {
+        for (name, role) in SITES {
             let listen = free_port()?;
             farm.command(
                 &[
@@ -71,15 +71,16 @@ impl Farm {
             ];
             farm.command(&words, own)?;
         }
-        for ((site, _, nodes), listen) in SITES.iter().zip(&ports) {
+        let places = || SITES.iter().zip(&ports).zip(nodes);
+        for (((site, _), listen), nodes) in places() {
             for node in *nodes {
                 farm.join(node, site, listen)?;
             }
         }
-        for (site, _, _) in SITES {
-            farm.spawn(site, &["serve"])?;
+        for (site, _) in SITES {
+            farm.serve(site)?;
         }
-        for ((site, _, nodes), listen) in SITES.iter().zip(&ports) {
+        for (((site, _), listen), nodes) in places() {
             wait_until(&format!("the site {site} to open"), || {
                 Ok(std::net::TcpStream::connect(listen).is_ok())
             })?;
@@ -87,24 +88,39 @@ impl Farm {
                 farm.spawn(node, &["node", "serve"])?;
             }
         }
-        for (site, _, nodes) in SITES {
+        for ((site, _), nodes) in SITES.iter().zip(nodes) {
             farm.await_nodes(site, nodes.len())?;
         }
         Ok(farm)
     }
 
+    /// Starts a site's server.
+    pub(crate) fn serve(&mut self, site: &str) -> Result<(), Failure> {
+        self.spawn(site, &["serve"])
+    }
+
+    /// Kills a part as a machine that fails does.
+    pub(crate) fn kill(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(at) = self.children.iter().position(|(it, _)| it == name) else {
+            return Ok(());
+        };
+        let (_, mut child) = self.children.swap_remove(at);
+        child.kill().or_fail(Kind::Environment)?;
+        child.wait().or_fail(Kind::Environment).map(drop)
+    }
+
     /// The state directory of a site or a node.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 
     /// The state of a site.
-    pub(super) fn state(&self, site: &str) -> Result<State, Failure> {
+    pub(crate) fn state(&self, site: &str) -> Result<State, Failure> {
         State::open(Some(&self.path(site)))
     }
 
     /// Runs a command of ours against a site or a node; answers what it printed.
-    pub(super) fn command(&self, words: &[&str], name: &str) -> Result<String, Failure> {
+    pub(crate) fn command(&self, words: &[&str], name: &str) -> Result<String, Failure> {
         let output = Command::new(process::executable()?)
             .args(words)
             .arg("--state")
@@ -120,7 +136,8 @@ impl Farm {
         Err(Failure::new(Kind::Environment, message))
     }
 
-    fn hot(&self, from: &str, to: &str) -> PathBuf {
+    /// The hot folder from one site to the other.
+    pub(crate) fn hot(&self, from: &str, to: &str) -> PathBuf {
         self.directory.join(format!("hot-{from}-to-{to}"))
     }
 
@@ -174,7 +191,7 @@ impl Farm {
     }
 
     /// A failure if a part went away.
-    pub(super) fn all_live(&mut self) -> Result<(), Failure> {
+    pub(crate) fn all_live(&mut self) -> Result<(), Failure> {
         for (name, child) in &mut self.children {
             if let Some(status) = child.try_wait().or_fail(Kind::Environment)? {
                 let log = self.directory.join(format!("logs/{name}.log"));
@@ -206,7 +223,8 @@ impl Drop for Farm {
     }
 }
 
-fn wait_until(
+/// Asks again and again until something happened.
+pub(crate) fn wait_until(
     what: &str,
     mut happened: impl FnMut() -> Result<bool, Failure>,
 ) -> Result<(), Failure> {
@@ -216,7 +234,7 @@ fn wait_until(
             let message = format!("waited {} s in vain for {what}", PATIENCE.as_secs());
             return Err(Failure::new(Kind::Environment, message));
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
