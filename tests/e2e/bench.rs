@@ -31,6 +31,8 @@ fn a_bench_prints_samples_medians_ratios_and_who_is_absent() {
         "delete",
         "seal",
         "memory-list",
+        "open-many",
+        "list-many",
     ] {
         assert!(
             rows.iter().any(|row| row["name"] == name),
@@ -40,7 +42,7 @@ fn a_bench_prints_samples_medians_ratios_and_who_is_absent() {
     for row in rows {
         let alone = row["name"]
             .as_str()
-            .is_some_and(|name| name.starts_with("memory"));
+            .is_some_and(|name| name.starts_with("memory") || name.ends_with("-many"));
         let samples = row["samples"]["safelight"].as_array().expect("samples");
         assert_eq!(samples.len(), if alone { 1 } else { 2 }, "{row}");
         assert!(samples.iter().all(|one| one.as_f64() > Some(0.0)), "{row}");

@@ -96,10 +96,14 @@ pub fn seal(view: &View, to: &Area, random: &dyn Random) -> Result<Outputs, Erro
         outputs: Outputs::default(),
         parts: Vec::new(),
         moved: BTreeSet::new(),
+        touched: BTreeSet::new(),
         linked: BTreeMap::new(),
         segments: 0,
     };
+    sealing.touch(tree.touched().collect());
     sealing.find_moved(ROOT, &mut Vec::new(), false)?;
+    // Where the other names of what was moved are has to be looked at too.
+    sealing.touch(sealing.moved.iter().copied().collect());
     sealing.visit(ROOT, Vec::new(), false)?;
     sealing.seal_parts(to, random)?;
     sealing.whiteouts();
@@ -116,6 +120,9 @@ struct Sealing<'a> {
     parts: Vec<Part>,
     /// Files with several names, one of which is not where the lower layers have it.
     moved: BTreeSet<Ino>,
+    /// Nodes that may differ from what the layers say, and every directory above them. Nothing else has to be looked at: what a session
+    /// costs to seal follows from what it did, not from how much it was shown.
+    touched: BTreeSet<Ino>,
     /// Nodes that were written already, with the path under which they were.
     linked: BTreeMap<Ino, Vec<u8>>,
     segments: u64,
@@ -130,8 +137,20 @@ struct Part {
 }
 
 impl Sealing<'_> {
+    /// Notes nodes, and all that is above each of their names.
+    fn touch(&mut self, mut nodes: Vec<Ino>) {
+        while let Some(ino) = nodes.pop() {
+            if self.touched.insert(ino) {
+                nodes.extend(self.tree.parents(ino));
+            }
+        }
+    }
+
     /// A name of a file can only be written together with all others: a manifest's hard link names a file of the same manifest.
     fn find_moved(&mut self, ino: Ino, path: &mut Vec<u8>, inside_new: bool) -> Result<(), Error> {
+        if !inside_new && !self.touched.contains(&ino) {
+            return Ok(());
+        }
         let tree = self.tree;
         let is_new = inside_new || !tree.is_from(ino, path);
         if is_new && tree.node(ino)?.names.len() > 1 {
@@ -147,6 +166,9 @@ impl Sealing<'_> {
     }
 
     fn visit(&mut self, ino: Ino, path: Vec<u8>, inside_new: bool) -> Result<(), Error> {
+        if !inside_new && !self.touched.contains(&ino) {
+            return Ok(());
+        }
         let tree = self.tree;
         let is_new = inside_new || !tree.is_from(ino, &path);
         let is_changed = !tree.is_untouched(ino) && tree.node(ino)?.dirty;

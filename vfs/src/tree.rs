@@ -114,6 +114,20 @@ impl Tree {
         !self.made.contains_key(&ino)
     }
 
+    /// Every node that is in memory: all that may differ from what the layers say.
+    pub(crate) fn touched(&self) -> impl Iterator<Item = Ino> {
+        self.made.keys().copied()
+    }
+
+    /// The directories in which a node has its names.
+    pub(crate) fn parents(&self, ino: Ino) -> Vec<Ino> {
+        let parents = |names: &[(Ino, Vec<u8>)]| names.iter().map(|(parent, _)| *parent).collect();
+        match self.made.get(&ino) {
+            Some(node) => parents(&node.names),
+            None => parents(&self.layers.names(ino)),
+        }
+    }
+
     /// True if the lower layers have this node at this path.
     pub(crate) fn is_from(&self, ino: Ino, path: &[u8]) -> bool {
         self.layers.is_at(ino, path)
@@ -225,7 +239,7 @@ impl Tree {
                 (children.is_sealed(), Some(children.changes()))
             }
             None => {
-                self.sealed(ino)?.children()?;
+                self.is_sealed_directory(ino)?;
                 (true, None)
             }
         };
@@ -274,12 +288,16 @@ impl Tree {
     fn changed_child(&self, parent: Ino, name: &[u8]) -> Answer<Option<Option<Ino>>> {
         match self.made.get(&parent) {
             Some(node) => Ok(node.children()?.changed(name)),
-            None if self.is_gone(parent) || !self.layers.has(parent) => Err(Errno::ESTALE),
-            None => match self.layers.counts(parent) {
-                Some(_) => Ok(None),
-                None => Err(Errno::ENOTDIR),
-            },
+            None => self.is_sealed_directory(parent).map(|()| None),
         }
+    }
+
+    /// Of a node that is not in memory.
+    fn is_sealed_directory(&self, ino: Ino) -> Answer<()> {
+        if self.is_gone(ino) || !self.layers.has(ino) {
+            return Err(Errno::ESTALE);
+        }
+        self.layers.counts(ino).map(drop).ok_or(Errno::ENOTDIR)
     }
 
     /// The path of a node relative to the root, by its first name; of a node without a name, where it had its last.

@@ -1,4 +1,4 @@
-//! How much memory the view server takes at most, whatever a client's files are like.
+//! How much memory the view server takes at most, whatever a client's files are like, and how long very many files take.
 
 use std::{
     fs,
@@ -15,9 +15,10 @@ use safelight_seal::{
 use safelight_vfs::area::Area;
 
 use super::{
-    Asked, Work,
+    Asked,
     load::{self, Numbers},
     session::{Job, Session},
+    timed,
 };
 use crate::{
     bench::{Better, Goal, OURS, Row},
@@ -25,7 +26,13 @@ use crate::{
 };
 
 /// The rows.
-pub(super) const NAMES: &[&str] = &["memory-read", "memory-write", "memory-list"];
+pub(super) const NAMES: &[&str] = &[
+    "memory-read",
+    "memory-write",
+    "memory-list",
+    "open-many",
+    "list-many",
+];
 
 /// What the view server may take, in MiB.
 const MOST: f64 = 256.0;
@@ -36,25 +43,39 @@ pub(super) fn measure(
     asked: &Asked,
     wanted: &dyn Fn(&&str) -> bool,
 ) -> Result<Vec<Row>, Failure> {
-    let works: [Work; 3] = [reads, writes, lists];
+    let memory = |name| Row::new(name, "MiB", Better::Less).goal(Goal::AtMost(MOST));
+    let time = |name| Row::new(name, "s", Better::Less);
+    let works: [(&[&'static str], Work); 3] = [
+        (&NAMES[..1], reads),
+        (&NAMES[1..2], writes),
+        (&NAMES[2..], lists),
+    ];
     let mut rows = Vec::new();
-    for (name, work) in NAMES.iter().zip(works) {
-        if !wanted(name) {
+    for (names, work) in works {
+        if !names.iter().any(wanted) {
             continue;
         }
-        let place = directory.join(name);
+        let place = directory.join(names[0]);
         fs::create_dir(&place).or_fail(Kind::Environment)?;
-        let mut row = Row::new(name, "MiB", Better::Less).goal(Goal::AtMost(MOST));
-        row.sample(OURS, work(&place, asked)?);
-        rows.push(row);
+        for (name, figure) in names.iter().zip(work(&place, asked)?) {
+            let mut row = match name.starts_with("memory") {
+                true => memory(name),
+                false => time(name),
+            };
+            row.sample(OURS, figure);
+            rows.extend(wanted(name).then_some(row));
+        }
         fs::remove_dir_all(&place).or_fail(Kind::Environment)?;
     }
     Ok(rows)
 }
 
+/// Measures some rows together, in a directory of its own.
+type Work = fn(&Path, &Asked) -> Result<Vec<f64>, Failure>;
+
 /// A large sealed file is read. Its segments are one object again and again: what the server holds of each is the same, and no disk is
 /// needed for them.
-fn reads(place: &Path, asked: &Asked) -> Result<f64, Failure> {
+fn reads(place: &Path, asked: &Asked) -> Result<Vec<f64>, Failure> {
     let (session, root) = session(place, 1 << 30, |area| {
         let (object, key) = one_segment(area)?;
         let count = asked.stream.div_ceil(SEGMENT_MAX as u64);
@@ -70,26 +91,29 @@ fn reads(place: &Path, asked: &Asked) -> Result<f64, Failure> {
         Ok(vec![directory(b""), entry(b"large", kind)])
     })?;
     stream_out(&root.join("large"))?;
-    peak(&session)
+    Ok(vec![peak(&session)?])
 }
 
 /// A large file is written.
-fn writes(place: &Path, asked: &Asked) -> Result<f64, Failure> {
+fn writes(place: &Path, asked: &Asked) -> Result<Vec<f64>, Failure> {
     let (session, root) = session(place, asked.stream + (1 << 30), |_| {
         Ok(vec![directory(b"")])
     })?;
     let mut data = load::Data::new();
     load::write(&root.join("large"), asked.stream, &mut data).or_fail(Kind::Environment)?;
-    peak(&session)
+    Ok(vec![peak(&session)?])
 }
 
-/// A manifest of many files is opened, and all of them are listed.
-fn lists(place: &Path, asked: &Asked) -> Result<f64, Failure> {
-    let (session, root) = session(place, 1 << 30, |area| {
+/// A manifest of many files is opened until its view can be used, and all of them are listed.
+fn lists(place: &Path, asked: &Asked) -> Result<Vec<f64>, Failure> {
+    let root = place.join("mount");
+    fs::create_dir(&root).or_fail(Kind::Environment)?;
+    let job = Job::new(&place.join("state"), 1 << 30, |area| {
         let (object, key) = one_segment(area)?;
         Ok(many(asked.entries, object, &key))
     })?;
-    let files = load::list(&root).or_fail(Kind::Environment)?;
+    let (session, opened) = timed(|| job.start(&root))?;
+    let (files, listed) = timed(|| load::list(&root).or_fail(Kind::Environment))?;
     if files.len() != asked.entries {
         let what = format!(
             "{} files are listed instead of {}",
@@ -98,7 +122,11 @@ fn lists(place: &Path, asked: &Asked) -> Result<f64, Failure> {
         );
         return Err(Failure::new(Kind::Internal, what));
     }
-    peak(&session)
+    Ok(vec![
+        peak(&session)?,
+        opened.as_secs_f64(),
+        listed.as_secs_f64(),
+    ])
 }
 
 /// Files of one segment each, a thousand in a directory, named like frames of a film.

@@ -224,3 +224,56 @@ fn a_layer_that_contradicts_itself_is_no_view() {
         "the layers of /mnt/show do not make a tree"
     );
 }
+
+#[test]
+fn looking_at_files_and_reading_them_keeps_none_of_them_in_memory() {
+    let bench = Bench::new();
+    let layer = bench.layer(&[
+        ("a", What::Directory),
+        ("a/b", What::File(&[1; BLOCK + 1])),
+        ("a/c", What::Link("a/b")),
+        ("a/s", What::Symlink("b")),
+    ]);
+    let view = bench.view(&[&layer]);
+    let paths = ["a", "a/b", "a/s"];
+    let untouched = |path: &&str| view.tree().is_untouched(ino(&view, path));
+    let number = view.open_directory(ANYONE, ino(&view, "a")).unwrap();
+    let mut listed = Vec::new();
+    let each = |_, _: &[u8], of: &Attributes| {
+        listed.push(of.ino);
+        true
+    };
+    view.entries(number, 0, true, each).unwrap();
+    view.close(ANYONE, number).unwrap();
+    assert_eq!(names(&view, "a"), [".", "..", "b", "c", "s"]);
+    assert_eq!(view.attributes(ino(&view, "a/c")).unwrap().links, 2);
+    assert_eq!(read(&view, "a/c").unwrap(), [1; BLOCK + 1]);
+    assert!(paths.iter().all(untouched));
+    // What is being read is in memory, and what was changed stays there.
+    let number = view.open(ANYONE, ino(&view, "a/b"), READ).unwrap();
+    assert!(!untouched(&"a/b"));
+    view.close(ANYONE, number).unwrap();
+    assert!(untouched(&"a/b"));
+    write(&view, "a/b", 0, b"2").unwrap();
+    for ino in listed {
+        view.forget(ino, 1);
+    }
+    assert!(!untouched(&"a/b"));
+    assert_eq!(read(&view, "a/c").unwrap()[..2], [b'2', 1]);
+}
+
+#[test]
+fn a_file_that_was_cut_without_being_open_stays_cut() {
+    let bench = Bench::new();
+    let layer = bench.layer(&[("a", What::File(b"sealed"))]);
+    let view = bench.view(&[&layer]);
+    let cut = SetAttributes {
+        size: Some(3),
+        ..SetAttributes::default()
+    };
+    view.set_attributes(ANYONE, ino(&view, "a"), cut).unwrap();
+    assert_eq!(read(&view, "a").unwrap(), b"sea");
+    assert_eq!(read(&view, "a").unwrap(), b"sea");
+    let result = bench.commit(&view);
+    assert_eq!(read(&bench.view(&[&layer, &result]), "a").unwrap(), b"sea");
+}
