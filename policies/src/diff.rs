@@ -210,7 +210,7 @@ impl Policy {
             }
             let show = |amount: u64| match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(amount),
-                Limit::Pids | Limit::Files => amount.to_string(),
+                Limit::Pids | Limit::Files | Limit::Entries => amount.to_string(),
                 Limit::Memory | Limit::Output | Limit::Quota => show_bytes(amount),
             };
             let what = match limit {
@@ -221,6 +221,7 @@ impl Policy {
                 Limit::Output => "of what it prints",
                 Limit::Files => "open files of one process",
                 Limit::Quota => "written to its views",
+                Limit::Entries => "names added to its views",
             };
             all.push(Allowance {
                 about: About::Limit,

@@ -142,6 +142,8 @@ pub struct Limits {
     pub files: u64,
     /// Bytes that a session may write to all its views together.
     pub quota: u64,
+    /// Names that a session may add to all its views together.
+    pub entries: u64,
 }
 
 /// Something the kernel enforces.

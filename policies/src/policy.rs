@@ -71,6 +71,7 @@ impl Policy {
             output: limit(Limit::Output)?,
             files: limit(Limit::Files)?,
             quota: limit(Limit::Quota)?,
+            entries: limit(Limit::Entries)?,
         };
         let on_deny = layer
             .on_deny
@@ -194,7 +195,7 @@ impl Policy {
         for (limit, at) in &self.layer.limits {
             let amount = match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(at.value),
-                Limit::Pids | Limit::Files => at.value.to_string(),
+                Limit::Pids | Limit::Files | Limit::Entries => at.value.to_string(),
                 Limit::Memory | Limit::Output | Limit::Quota => show_bytes(at.value),
             };
             lines.push(line(format!("{} {amount}", limit.shape().0), &at.origin));

@@ -198,6 +198,7 @@ impl Attempt<'_> {
             env: terms.env.clone().into_iter().collect(),
             env_pass: terms.env_pass.clone(),
             quota: terms.limits.quota,
+            entries: terms.limits.entries,
             output: terms.limits.output,
             owner: INSIDE,
             deadline: expires,

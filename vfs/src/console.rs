@@ -251,13 +251,24 @@ mod tests {
     use safelight_seal::{random::SystemRandom, working::WorkingKey};
 
     use super::*;
-    use crate::{area::Area, lower::Segments, upper::Upper};
+    use crate::{
+        area::Area,
+        lower::Segments,
+        upper::{Quota, Upper},
+    };
 
     fn kept(limit: u64) -> Kept {
         let directory = tempfile::tempdir().unwrap();
         let area = Area::open(directory.path()).unwrap();
         let key = WorkingKey::generate(&SystemRandom::new()).unwrap();
-        let upper = Upper::new(tempfile::tempfile().unwrap(), key, 1 << 20);
+        let upper = Upper::new(
+            tempfile::tempfile().unwrap(),
+            key,
+            Quota {
+                bytes: 1 << 20,
+                entries: 0,
+            },
+        );
         Kept::new(Store::new(Segments::new(area), Some(upper)).into(), limit)
     }
 

@@ -15,6 +15,7 @@ pub mod log;
 pub mod lower;
 pub mod pack;
 pub mod protocol;
+mod room;
 pub mod server;
 pub mod session;
 mod spread;

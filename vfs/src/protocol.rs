@@ -70,6 +70,8 @@ pub struct Order {
     pub env: Vec<(String, String)>,
     /// Bytes that the session may write.
     pub quota: u64,
+    /// Names that the session may add.
+    pub entries: u64,
     /// Bytes of output that are kept.
     pub output: u64,
     /// Names of variables that the recipe may set.

@@ -23,6 +23,7 @@ pub(crate) use self::node::{Bytes, Children, Kind, Node, Special};
 use crate::{
     content::{Content, SharedContent, Store},
     layers::Layers,
+    room::Room,
 };
 
 /// What an operation answers: a value or an error number.
@@ -55,6 +56,8 @@ pub(crate) struct Tree {
     /// Estimated bytes of names and link targets that the session made, and of extended attributes that it set; and how many there may be.
     weight: Weight,
     limit: Weight,
+    /// What the session may add to all its views together.
+    room: Arc<Room>,
 }
 
 /// Estimated bytes.
@@ -84,8 +87,8 @@ impl Deref for Found<'_> {
 }
 
 impl Tree {
-    /// What these layers show.
-    pub(crate) fn over(layers: Layers) -> Self {
+    /// What these layers show, with room for what the session adds.
+    pub(crate) fn over(layers: Layers, room: Arc<Room>) -> Self {
         Self {
             made: HashMap::new(),
             known: vec![0; layers.names_len()],
@@ -101,6 +104,7 @@ impl Tree {
                 names: GROWTH_MAX,
                 xattrs: XATTR_GROWTH_MAX,
             },
+            room,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     os::unix::fs::FileExt,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -18,7 +18,7 @@ use safelight_seal::{
     working::{Seal, WorkingKey},
 };
 
-use crate::tree::Answer;
+use crate::{room::Room, tree::Answer};
 
 /// One encrypted block of at most [`BLOCK`] bytes.
 #[derive(Debug, Clone)]
@@ -36,13 +36,23 @@ impl Slot {
     }
 }
 
+/// What a session may add to its views together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes that it may write.
+    pub bytes: u64,
+    /// Names that it may add.
+    pub entries: u64,
+}
+
 /// The store.
 pub struct Upper {
     file: File,
     key: WorkingKey,
     free: Mutex<Free>,
-    /// Bytes that may still be written.
+    /// Bytes that may be written.
     quota: u64,
+    room: Arc<Room>,
     used: AtomicU64,
     poisoned: AtomicBool,
 }
@@ -54,13 +64,14 @@ struct Free {
 }
 
 impl Upper {
-    /// A store in an empty file that nobody else has, for at most `quota` bytes.
-    pub fn new(file: File, key: WorkingKey, quota: u64) -> Self {
+    /// A store in an empty file that nobody else has.
+    pub fn new(file: File, key: WorkingKey, quota: Quota) -> Self {
         Self {
             file,
             key,
             free: Mutex::default(),
-            quota,
+            quota: quota.bytes,
+            room: Arc::new(Room::for_names(quota.entries)),
             used: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
         }
@@ -74,6 +85,11 @@ impl Upper {
     /// Marks the attempt as spoiled.
     pub(crate) fn poison(&self) {
         self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// The room for names.
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// Quota and use in bytes.

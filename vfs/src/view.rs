@@ -44,6 +44,7 @@ use crate::{
     layers::Layers,
     log::Log,
     lower::Unreadable,
+    room::Room,
     tree::{Answer, Ino, Tree},
 };
 
@@ -150,13 +151,17 @@ impl View {
             central: setup.central.clone(),
             source,
         })?;
+        let room = match &store.upper {
+            Some(upper) => upper.room().clone(),
+            None => Arc::new(Room::for_names(0)),
+        };
         Ok(Self {
             central: setup.central,
             judge: setup.judge,
             writable: setup.writable,
             owner: setup.owner,
             many: false,
-            tree: RwLock::new(Tree::over(layers)),
+            tree: RwLock::new(Tree::over(layers, room)),
             store,
             log,
             clock: setup.clock,

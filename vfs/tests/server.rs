@@ -193,6 +193,7 @@ impl Job {
             }],
             env: Vec::new(),
             quota: 1 << 24,
+            entries: 100_000,
             output: 1 << 20,
             env_pass: Vec::new(),
             owner: (0, 0),

@@ -137,7 +137,11 @@ impl Reader<'_> {
                 map.insert(limit, self.limit(limit, text, amount, text.get_ref())?);
             }
         }
-        for (limit, number) in [(Limit::Pids, &raw.pids), (Limit::Files, &raw.files)] {
+        for (limit, number) in [
+            (Limit::Pids, &raw.pids),
+            (Limit::Files, &raw.files),
+            (Limit::Entries, &raw.entries),
+        ] {
             if let Some(number) = number {
                 let amount = *number.get_ref();
                 map.insert(limit, self.limit(limit, number, amount, &amount)?);
@@ -159,7 +163,7 @@ impl Reader<'_> {
         }
         let show = |amount| match limit {
             Limit::Wall | Limit::TermGrace => amount::show_seconds(amount),
-            Limit::Pids | Limit::Files => format!("{amount}"),
+            Limit::Pids | Limit::Files | Limit::Entries => format!("{amount}"),
             Limit::Memory | Limit::Output | Limit::Quota => amount::show_bytes(amount),
         };
         let range = format!("it must be from {} to {}", show(least), show(most));

@@ -1,11 +1,12 @@
-//! How fast a client's files are sealed on their way in, and a session's on their way out. Nobody else does this, so there is no peer.
+//! How fast a client's files are sealed on their way in, and a session's on their way out. Nobody else does this, so there is no peer but
+//! the disk, which is told beside it: as many bytes written as they are, and synced. Disks differ more from minute to minute than we do.
 
 use std::{fs, path::Path, time::Instant};
 
 use safelight_seal::{random::SystemRandom, segment::DedupKey};
 use safelight_vfs::pack;
 
-use super::{Asked, Work, load, memory::directory, rate, session::Job, settle};
+use super::{Asked, Work, load, memory::directory, peers::DISK, rate, session::Job, settle};
 use crate::{
     bench::{Better, OURS, Row},
     failure::{Failure, Kind, OrFail},
@@ -31,6 +32,11 @@ pub(super) fn measure(
             let place = directory.join(name);
             fs::create_dir(&place).or_fail(Kind::Environment)?;
             row.sample(OURS, work(&place, asked)?);
+            settle();
+            let mut data = load::Data::new();
+            let took = load::write(&place.join("plain"), asked.size, &mut data)
+                .or_fail(Kind::Environment)?;
+            row.sample(DISK, rate(asked.size, took));
             fs::remove_dir_all(&place).or_fail(Kind::Environment)?;
         }
         rows.push(row);

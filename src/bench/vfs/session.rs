@@ -172,6 +172,7 @@ impl Job {
             central: self.terms.central.clone(),
             env: Vec::new(),
             quota: self.terms.limits.quota,
+            entries: self.terms.limits.entries,
             output: 1 << 20,
             env_pass: Vec::new(),
             instead: Vec::new(),

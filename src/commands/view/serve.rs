@@ -17,7 +17,11 @@ use safelight_policies::{
 };
 use safelight_seal::{manifest::Entries, random::SystemRandom, working::WorkingKey};
 use safelight_vfs::{
-    content::Store, lower::Segments, server::sealed_log::SealedLog, upper::Upper, view,
+    content::Store,
+    lower::Segments,
+    server::sealed_log::SealedLog,
+    upper::{Quota, Upper},
+    view,
 };
 
 use super::{Said, Told, layers::layers, written_by};
@@ -32,8 +36,11 @@ use crate::{
     state::{LogOf, State},
 };
 
-/// Bytes that may be written into a layer that is thrown away.
-const QUOTA: u64 = 1 << 40;
+/// What may be written into a layer that is thrown away.
+const QUOTA: Quota = Quota {
+    bytes: 1 << 40,
+    entries: u32::MAX as u64,
+};
 
 /// How long the kernel may take to let go of a mount that was taken away.
 const LET_GO: Duration = Duration::from_secs(2);

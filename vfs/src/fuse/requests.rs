@@ -453,15 +453,14 @@ impl Filesystem for Adapter {
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         const UNIT: u64 = 4096;
-        let (quota, used, nodes) = self.view.space();
-        let free = (quota - used) / UNIT;
-        let spare = u64::from(u32::MAX).saturating_sub(nodes);
+        let space = self.view.space();
+        let free = (space.quota - space.used) / UNIT;
         reply.statfs(
-            quota / UNIT,
+            space.quota / UNIT,
             free,
             free,
-            nodes + spare,
-            spare,
+            space.nodes + space.names_left,
+            space.names_left,
             UNIT as u32,
             255,
             UNIT as u32,

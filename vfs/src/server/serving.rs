@@ -39,7 +39,7 @@ use crate::{
     protocol::{Order, Sealed},
     session::ToLauncher,
     tree::Found,
-    upper::Upper,
+    upper::{Quota, Upper},
     view::{Clock, Setup, View},
 };
 
@@ -70,7 +70,10 @@ impl Serving {
         let upper = Upper::new(
             working_file(attempt.root())?,
             WorkingKey::generate(random)?,
-            order.quota,
+            Quota {
+                bytes: order.quota,
+                entries: order.entries,
+            },
         );
         let store = Arc::new(Store::new(Segments::new(area), Some(upper)));
         let mut views = Vec::new();

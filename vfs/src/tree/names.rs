@@ -139,11 +139,17 @@ impl Tree {
     }
 
     fn has_room(&self) -> Answer<()> {
-        if self.names < NAMES_MAX && self.weight.names < self.limit.names {
+        if self.names_left() > 0 && self.weight.names < self.limit.names {
             Ok(())
         } else {
             Err(Errno::ENOSPC)
         }
+    }
+
+    /// How many names may still be added.
+    pub(crate) fn names_left(&self) -> u64 {
+        let left = NAMES_MAX.saturating_sub(self.names) as u64;
+        left.min(self.room.left())
     }
 
     fn enter(&mut self, parent: Ino, name: &[u8], ino: Ino, now: i64) -> Answer<()> {
@@ -154,6 +160,7 @@ impl Tree {
         (directory.mtime, directory.ctime, directory.dirty) = (now, now, true);
         self.names += 1;
         self.weight.names += weight_of_name(name);
+        self.room.take();
         Ok(())
     }
 
@@ -175,6 +182,7 @@ impl Tree {
         self.names -= 1;
         if was_own {
             self.weight.names -= weight_of_name(name);
+            self.room.give_back();
         }
         Ok(())
     }

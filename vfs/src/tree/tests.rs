@@ -3,9 +3,15 @@
 use safelight_seal::manifest::{Entries, Entry, EntryKind};
 
 use super::{node::weight_of_name, *};
+use crate::room::Room;
 
 /// A tree over one layer, which has these directories.
 fn tree(directories: &[&str]) -> Tree {
+    roomy(directories, u64::MAX)
+}
+
+/// Likewise, with room for so many names more.
+fn roomy(directories: &[&str], names: u64) -> Tree {
     let entry = |path: &&str| Entry {
         path: path.as_bytes().to_vec(),
         kind: EntryKind::Directory { opaque: false },
@@ -14,7 +20,8 @@ fn tree(directories: &[&str]) -> Tree {
         xattrs: Vec::new(),
     };
     let list: Vec<Entry> = [""].iter().chain(directories).map(entry).collect();
-    Tree::over(Layers::of(vec![Entries::of(&list).unwrap()]).unwrap())
+    let layers = Layers::of(vec![Entries::of(&list).unwrap()]).unwrap();
+    Tree::over(layers, Arc::new(Room::for_names(names)))
 }
 
 fn directory() -> Node {
@@ -70,6 +77,26 @@ fn a_session_adds_names_and_attributes_within_limits_and_gets_back_what_it_remov
         tree.collect(ino);
     }
     assert!(tree.weight.names <= before + 1, "of the one renamed over");
+}
+
+#[test]
+fn a_session_adds_as_many_names_as_there_is_room_for_and_gets_back_its_own() {
+    let mut tree = roomy(&["sealed"], 3);
+    for name in [b"a", b"b", b"c"] {
+        assert!(tree.names_left() > 0);
+        tree.add(ROOT, name, file()).unwrap();
+    }
+    assert_eq!(tree.names_left(), 0);
+    assert_eq!(tree.add(ROOT, b"d", file()).err(), Some(Errno::ENOSPC));
+    let a = tree.child(ROOT, b"a").unwrap();
+    assert_eq!(tree.link(a, ROOT, b"d", 1), Err(Errno::ENOSPC));
+    // Another name for what has one takes no room, and the name of a layer gives none.
+    tree.rename((ROOT, b"a"), (ROOT, b"e"), true, 1).unwrap();
+    tree.rmdir(ROOT, b"sealed", 1).unwrap();
+    assert_eq!(tree.link(a, ROOT, b"d", 1), Err(Errno::ENOSPC));
+    tree.unlink(ROOT, b"b", 1).unwrap();
+    tree.link(a, ROOT, b"d", 1).unwrap();
+    assert_eq!(tree.names_left(), 0);
 }
 
 #[test]

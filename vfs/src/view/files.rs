@@ -52,6 +52,19 @@ pub(crate) enum Handle {
     Directory { ino: Ino, names: Mutex<Listed> },
 }
 
+/// How full a session's views are. What other clients hold does not show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// Bytes that the session may write to all its views.
+    pub(crate) quota: u64,
+    /// Bytes that it wrote.
+    pub(crate) used: u64,
+    /// Files, directories and links of this view.
+    pub(crate) nodes: u64,
+    /// Names that may still be added.
+    pub(crate) names_left: u64,
+}
+
 impl View {
     /// The bytes of a file, which is held as if it were open until [`View::let_go`].
     pub(super) fn content(&self, ino: Ino, writes: bool) -> Answer<SharedContent> {
@@ -371,7 +384,7 @@ impl View {
 
     /// True if what is not stored of a range yet would still fit.
     fn has_room(&self, content: &Content, offset: u64, len: u64) -> Answer<()> {
-        let (quota, used, _) = self.space();
+        let Space { quota, used, .. } = self.space();
         if content.unstored(offset, len) > quota.saturating_sub(used) {
             return Err(Errno::ENOSPC);
         }
@@ -390,9 +403,15 @@ impl View {
         }
     }
 
-    /// Quota and use of the session in bytes, and the number of nodes. What other clients hold does not show.
-    pub(crate) fn space(&self) -> (u64, u64, u64) {
+    /// What there is room for, and what there is.
+    pub(crate) fn space(&self) -> Space {
         let (quota, used) = self.store().upper.as_ref().map_or((0, 0), Upper::space);
-        (quota, used, self.tree().len() as u64)
+        let tree = self.tree();
+        Space {
+            quota,
+            used,
+            nodes: tree.len() as u64,
+            names_left: tree.names_left(),
+        }
     }
 }

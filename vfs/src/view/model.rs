@@ -852,8 +852,12 @@ fn empty(view: &View) {
             outcome => outcome.unwrap(),
         }
     }
-    let (_, used, nodes) = view.space();
-    assert_eq!((used, nodes), (0, 1), "bytes and nodes are left over");
+    let space = view.space();
+    assert_eq!(
+        (space.used, space.nodes),
+        (0, 1),
+        "bytes and nodes are left over"
+    );
 }
 
 fn run(steps: &[Vec<Step>]) {

@@ -30,7 +30,7 @@ use crate::{
     content::Store,
     log::{Log, Lost},
     lower::Segments,
-    upper::Upper,
+    upper::{Quota, Upper},
 };
 
 pub(super) const ANYONE: Caller = Caller::KERNEL;
@@ -102,7 +102,7 @@ pub(super) struct Bench {
     pub(super) directory: TempDir,
     pub(super) area: Area,
     pub(super) log: Arc<Kept>,
-    pub(super) quota: u64,
+    pub(super) quota: Quota,
     pub(super) read: Vec<&'static str>,
     pub(super) write: Vec<&'static str>,
     pub(super) deny: Vec<&'static str>,
@@ -117,7 +117,10 @@ impl Bench {
             directory,
             area,
             log: Arc::default(),
-            quota: 1 << 30,
+            quota: Quota {
+                bytes: 1 << 30,
+                entries: 1 << 20,
+            },
             read: vec!["**"],
             write: vec!["**"],
             deny: Vec::new(),

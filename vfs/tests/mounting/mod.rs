@@ -39,7 +39,7 @@ use safelight_vfs::{
     lower::Segments,
     pack::pack,
     serve,
-    upper::Upper,
+    upper::{Quota, Upper},
     view::{Setup, View},
 };
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ pub(crate) struct Bench {
     pub(crate) area: Area,
     pub(crate) log: Arc<Kept>,
     /// Bytes that a session may write.
-    pub(crate) quota: u64,
+    pub(crate) quota: Quota,
     /// True for a view that lets several users in.
     pub(crate) many: bool,
     /// Where the session's own blocks go, if not beside all else.
@@ -122,7 +122,10 @@ impl Bench {
             directory,
             area,
             log,
-            quota: 1 << 33,
+            quota: Quota {
+                bytes: 1 << 33,
+                entries: 1 << 20,
+            },
             many: false,
             upper: None,
         }

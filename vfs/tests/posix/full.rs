@@ -63,7 +63,7 @@ fn beyond_the_quota_close_says_so_and_so_does_whatever_is_begun_next() {
         return;
     }
     let mut bench = bench();
-    bench.quota = ROOM;
+    bench.quota.bytes = ROOM;
     let inputs = bench.pack();
     let mounted = bench.mount("mount", &[&inputs], true, &[]);
     fs::write(mounted.at.join("before"), noise(1 << 20)).unwrap();
@@ -80,7 +80,7 @@ fn the_first_write_that_failed_is_told_to_who_syncs() {
         return;
     }
     let mut bench = bench();
-    bench.quota = ROOM;
+    bench.quota.bytes = ROOM;
     let inputs = bench.pack();
     let mounted = bench.mount("mount", &[&inputs], true, &[]);
     let mut file = File::create(mounted.at.join("much")).unwrap();
@@ -95,12 +95,47 @@ fn the_first_write_that_failed_is_told_to_who_syncs() {
 }
 
 #[test]
+fn names_beyond_what_may_be_added_are_refused_at_once_and_spoil_nothing() {
+    if !can_mount("names_beyond_what_may_be_added") {
+        return;
+    }
+    let mut bench = bench();
+    bench.quota.entries = 3;
+    let inputs = bench.pack();
+    let mounted = bench.mount("mount", &[&inputs], true, &[]);
+    let left = || {
+        nix::sys::statvfs::statvfs(&mounted.at)
+            .unwrap()
+            .files_free()
+    };
+    let make = |name: &str| fs::write(mounted.at.join(name), b"made");
+    assert_eq!(left(), 3);
+    make("one").unwrap();
+    fs::create_dir(mounted.at.join("two")).unwrap();
+    fs::hard_link(mounted.at.join("one"), mounted.at.join("two/three")).unwrap();
+    assert_eq!(left(), 0);
+    assert_eq!(errno(make("four")), Some(libc::ENOSPC));
+    // What is there can be written, renamed and removed, and its room is had again.
+    make("one").unwrap();
+    fs::rename(mounted.at.join("one"), mounted.at.join("two/one")).unwrap();
+    fs::remove_file(mounted.at.join("two/three")).unwrap();
+    make("four").unwrap();
+    assert_eq!(errno(make("five")), Some(libc::ENOSPC));
+    let view = mounted.end();
+    let result = bench.seal(&view);
+    let again = bench.mount("again", &[&inputs, &result], false, &[]);
+    assert_eq!(fs::read(again.at.join("two/one")).unwrap(), b"made");
+    assert_eq!(fs::read(again.at.join("four")).unwrap(), b"made");
+    again.end();
+}
+
+#[test]
 fn what_is_asked_for_and_refused_costs_nothing() {
     if !can_mount("what_is_asked_for_and_refused") {
         return;
     }
     let mut bench = bench();
-    bench.quota = ROOM;
+    bench.quota.bytes = ROOM;
     let inputs = bench.pack();
     let mounted = bench.mount("mount", &[&inputs], true, &[]);
     let mut file = File::create(mounted.at.join("asked")).unwrap();

@@ -59,7 +59,7 @@ fn what_the_document_says_of_operations_is_so() {
     assert_eq!(documented, scripted);
 
     let mut bench = Bench::new();
-    bench.quota = 1 << 30;
+    bench.quota.bytes = 1 << 30;
     fs::write(bench.at("in/sealed"), noise(100_000)).unwrap();
     let inputs = bench.pack();
     let mounted = bench.mount("mount", &[&inputs], true, &[]);

@@ -99,6 +99,7 @@ fn terms() -> Terms {
             output: 1 << 16,
             files: 64,
             quota: 1 << 20,
+            entries: 1000,
         },
         features: BTreeMap::new(),
         landlock_min_abi: 2,
