@@ -2,7 +2,9 @@
 //!
 //! The ledger is the real one, in a file on the disk that is asked for, with every lease synced before it is answered. Only the slots are made
 //! up. They ask in batches, as the slots of nodes do; how many ask at once is in the row's name. Ending sessions is not part of booking, so
-//! it is measured apart.
+//! it is measured apart. How fast whole tasks get done on real nodes is in `rates`.
+
+mod rates;
 
 use std::{path::Path, time::Instant};
 
@@ -66,7 +68,8 @@ pub(crate) struct Asked {
 
 /// The rows' names.
 pub(crate) fn names() -> Vec<&'static str> {
-    ROWS.iter().map(|(name, _, _)| *name).collect()
+    let booking = ROWS.iter().map(|(name, _, _)| *name);
+    booking.chain(rates::names()).collect()
 }
 
 /// Runs the bench.
@@ -85,10 +88,11 @@ pub(crate) fn run(asked: &Asked) -> Result<Report, Failure> {
         }
         rows.push(row);
     }
+    rows.extend(rates::measure(&asked.directory, asked.rounds, &wanted)?);
     Ok(Report {
         bench: "dispatch",
         host: HostFacts::read(&asked.directory),
-        versions: std::collections::BTreeMap::new(),
+        versions: rates::versions().collect(),
         rows,
     })
 }

@@ -460,7 +460,7 @@ fn a_daemon_that_a_renderer_leaves_behind_dies_with_the_session() {
     // A length of sleep that is nobody else's.
     let seconds = format!("86{}", std::process::id());
     let daemon = format!(
-        "trap '' TERM HUP INT; (setsid sh -c 'trap \"\" TERM; sleep {seconds} & sleep {seconds}' >/dev/null 2>&1 &) ; sleep 0.2; exit 0"
+        "trap '' TERM HUP INT; (setsid sh -c 'trap \"\" TERM; sleep {seconds} & sleep {seconds}' >/dev/null 2>&1 &) ; sleep 2; exit 0"
     );
     let sleeping = || {
         let all = crate::harness::processes();
