@@ -142,6 +142,8 @@ pub struct Limits {
     pub files: u64,
     /// Bytes that a session may write to all its views together.
     pub quota: u64,
+    /// Bytes of records that a session may put on the audit log.
+    pub records: u64,
 }
 
 /// Something the kernel enforces.

@@ -57,6 +57,7 @@ pub(crate) enum Limit {
     Output,
     Files,
     Quota,
+    Records,
 }
 
 impl Limit {
@@ -70,6 +71,7 @@ impl Limit {
             Self::Output => ("limits.output", 4 << 10, 4 << 30),
             Self::Files => ("limits.files", 16, 1 << 20),
             Self::Quota => ("limits.quota", 0, 1 << 50),
+            Self::Records => ("limits.records", 64 << 10, 1 << 40),
         }
     }
 }

@@ -71,6 +71,7 @@ impl Policy {
             output: limit(Limit::Output)?,
             files: limit(Limit::Files)?,
             quota: limit(Limit::Quota)?,
+            records: limit(Limit::Records)?,
         };
         let on_deny = layer
             .on_deny
@@ -195,7 +196,9 @@ impl Policy {
             let amount = match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(at.value),
                 Limit::Pids | Limit::Files => at.value.to_string(),
-                Limit::Memory | Limit::Output | Limit::Quota => show_bytes(at.value),
+                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => {
+                    show_bytes(at.value)
+                }
             };
             lines.push(line(format!("{} {amount}", limit.shape().0), &at.origin));
         }

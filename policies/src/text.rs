@@ -104,6 +104,7 @@ pub(crate) struct LimitsText {
     pub(crate) output: Option<Spanned<String>>,
     pub(crate) files: Option<Spanned<u64>>,
     pub(crate) quota: Option<Spanned<String>>,
+    pub(crate) records: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

@@ -199,6 +199,7 @@ impl Attempt<'_> {
             env_pass: terms.env_pass.clone(),
             quota: terms.limits.quota,
             output: terms.limits.output,
+            records: terms.limits.records,
             owner: INSIDE,
             deadline: expires,
             instead: self.instead.clone(),

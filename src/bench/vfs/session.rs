@@ -173,6 +173,7 @@ impl Job {
             env: Vec::new(),
             quota: self.terms.limits.quota,
             output: 1 << 20,
+            records: self.terms.limits.records,
             env_pass: Vec::new(),
             instead: Vec::new(),
             owner: (uid.as_raw(), gid.as_raw()),

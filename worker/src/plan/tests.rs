@@ -99,6 +99,7 @@ fn terms() -> Terms {
             output: 1 << 16,
             files: 64,
             quota: 1 << 20,
+            records: 1 << 20,
         },
         features: BTreeMap::new(),
         landlock_min_abi: 2,
