@@ -5,9 +5,9 @@ SHELL := /bin/bash
 .PHONY: setup build demo test test-all fuzz-short lint deny bench clean
 
 PACKAGES := povray povray-examples povray-includes blender ffmpeg imagemagick python3-numpy git gcc libc6-dev fuse3 bubblewrap strace \
-  python3 python3-venv util-linux iproute2
+  python3 python3-venv util-linux e2fsprogs iproute2
 # What must not be skipped where we install everything ourselves.
-export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx,loop
 # What the independent reader of our format needs; in an environment of its own, since Debian has no blake3.
 PYTHON := $${CARGO_TARGET_DIR:-target}/python
 PYTHON_PACKAGES := cryptography==50.0.2 blake3==1.0.11

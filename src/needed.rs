@@ -78,6 +78,22 @@ fn has_sessions(directory: &Path) -> Result<bool, Failure> {
     }
 }
 
+/// The sealed objects of a job that are on this host, and their bytes.
+pub(crate) fn of_job(state: &State, opened: &OpenedJob) -> Result<(u64, u64), Failure> {
+    let mut objects = HashSet::new();
+    let envelope = &opened.envelope;
+    let client = &envelope.outline.client;
+    add_job(state, client, opened.job(), envelope, &mut objects)?;
+    let (mut count, mut bytes) = (0, 0);
+    for object in objects {
+        if let Some(len) = opened.area.len(object).or_fail(Kind::Environment)? {
+            count += 1;
+            bytes += len;
+        }
+    }
+    Ok((count, bytes))
+}
+
 /// The envelope of a job, whoever signed it: it says whose area the job is in, and no more is believed.
 fn envelope(directory: &Path) -> Result<Option<Envelope>, Failure> {
     let path = directory.join("envelope");

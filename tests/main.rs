@@ -69,6 +69,8 @@ mod posix;
 mod programs;
 #[path = "e2e/readme.rs"]
 mod readme;
+#[path = "e2e/recorded.rs"]
+mod recorded;
 #[path = "e2e/refused.rs"]
 mod refused;
 #[path = "e2e/resubmit.rs"]

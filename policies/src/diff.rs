@@ -211,7 +211,7 @@ impl Policy {
             let show = |amount: u64| match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(amount),
                 Limit::Pids | Limit::Files | Limit::Entries => amount.to_string(),
-                Limit::Memory | Limit::Output | Limit::Quota => show_bytes(amount),
+                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => show_bytes(amount),
             };
             let what = match limit {
                 Limit::Memory => "of memory",
@@ -222,6 +222,7 @@ impl Policy {
                 Limit::Files => "open files of one process",
                 Limit::Quota => "written to its views",
                 Limit::Entries => "names added to its views",
+                Limit::Records => "of records on the audit log",
             };
             all.push(Allowance {
                 about: About::Limit,

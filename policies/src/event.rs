@@ -109,6 +109,13 @@ pub enum Control {
         /// Which kind of process it was.
         source: String,
     },
+    /// The client has what opens the job erased: the last that its log tells.
+    KeyErased {
+        /// The user id that asked.
+        uid: u32,
+        /// The hash of the certificate's text, as a leaf of a log's tree.
+        certificate: [u8; 32],
+    },
 }
 
 /// What a process inside the session did to the client's files. Sealed before it leaves the view server.

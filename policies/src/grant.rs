@@ -144,6 +144,8 @@ pub struct Limits {
     pub quota: u64,
     /// Names that a session may add to all its views together.
     pub entries: u64,
+    /// Bytes of records that a session may put on the audit log.
+    pub records: u64,
 }
 
 /// Something the kernel enforces.

@@ -58,6 +58,7 @@ pub(crate) enum Limit {
     Files,
     Quota,
     Entries,
+    Records,
 }
 
 impl Limit {
@@ -72,6 +73,7 @@ impl Limit {
             Self::Files => ("limits.files", 16, 1 << 20),
             Self::Quota => ("limits.quota", 0, 1 << 50),
             Self::Entries => ("limits.entries", 0, 1 << 22),
+            Self::Records => ("limits.records", 64 << 10, 1 << 40),
         }
     }
 }

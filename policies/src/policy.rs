@@ -72,6 +72,7 @@ impl Policy {
             files: limit(Limit::Files)?,
             quota: limit(Limit::Quota)?,
             entries: limit(Limit::Entries)?,
+            records: limit(Limit::Records)?,
         };
         let on_deny = layer
             .on_deny
@@ -196,7 +197,9 @@ impl Policy {
             let amount = match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(at.value),
                 Limit::Pids | Limit::Files | Limit::Entries => at.value.to_string(),
-                Limit::Memory | Limit::Output | Limit::Quota => show_bytes(at.value),
+                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => {
+                    show_bytes(at.value)
+                }
             };
             lines.push(line(format!("{} {amount}", limit.shape().0), &at.origin));
         }

@@ -105,6 +105,7 @@ pub(crate) struct LimitsText {
     pub(crate) files: Option<Spanned<u64>>,
     pub(crate) quota: Option<Spanned<String>>,
     pub(crate) entries: Option<Spanned<u64>>,
+    pub(crate) records: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

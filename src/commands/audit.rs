@@ -3,6 +3,7 @@
 //! A log that is not whole is shown up to where it can be trusted, the others are shown all the same, and the command fails.
 
 mod asked;
+mod certificate;
 mod compare;
 mod export;
 mod filter;
@@ -67,6 +68,11 @@ pub(crate) enum AuditCommand {
     ///
     /// The proof is a file of JSON that `audit verify --proof` checks, and a small program that is not ours could.
     Prove(prove::ProveArgs),
+    /// Write the certificate of destruction of a job whose keys were erased
+    ///
+    /// It says what was erased, when and by whom, and what is left, and is signed by this site and this client. `audit verify --proof`
+    /// checks it, and a small program that is not ours could.
+    Certificate(certificate::CertificateArgs),
     /// Write all records as JSON lines, to standard output or to a file
     Export(export::ExportArgs),
 }
@@ -88,7 +94,7 @@ pub(crate) struct VerifyArgs {
     /// One JSON object
     #[arg(long)]
     json: bool,
-    /// Check this proof of `audit prove` instead
+    /// Check this proof of `audit prove`, or this certificate of `key erase`, instead
     #[arg(long, value_name = "FILE")]
     proof: Option<PathBuf>,
 }
@@ -110,6 +116,7 @@ pub(crate) fn run(command: AuditCommand) -> Result<(), Failure> {
         },
         AuditCommand::Report(arguments) => report::run(&arguments),
         AuditCommand::Prove(arguments) => prove::run(&arguments),
+        AuditCommand::Certificate(arguments) => certificate::run(&arguments),
         AuditCommand::Export(arguments) => export::run(&arguments),
     }
 }

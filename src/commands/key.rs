@@ -1,5 +1,6 @@
 //! `safelight key`: this client's own keys. The secret halves are never shown.
 
+pub(super) mod certificate;
 mod change;
 
 use clap::{Args, Subcommand};

@@ -5,7 +5,7 @@ use safelight_policies::event::{Control, Op};
 use super::What;
 
 /// Every action that a record can tell of, by name.
-pub(crate) const ACTIONS: [&str; 31] = [
+pub(crate) const ACTIONS: [&str; 32] = [
     "lookup",
     "open-read",
     "open-write",
@@ -35,6 +35,7 @@ pub(crate) const ACTIONS: [&str; 31] = [
     "delivered",
     "recovered",
     "hung-up",
+    "key-erased",
     "unreadable",
     "out-of-turn",
 ];
@@ -85,6 +86,7 @@ fn act(control: &Control) -> &'static str {
         Control::Delivered { .. } => "delivered",
         Control::Recovered { .. } => "recovered",
         Control::HungUp { .. } => "hung-up",
+        Control::KeyErased { .. } => "key-erased",
     }
 }
 

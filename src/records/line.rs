@@ -188,6 +188,10 @@ impl Line {
             }
             Control::Recovered { bytes } => self.put("bytes", *bytes),
             Control::HungUp { source } => self.put("process", source.as_str()),
+            Control::KeyErased { uid, certificate } => {
+                self.put("uid", *uid);
+                self.hash("certificate", certificate);
+            }
         }
     }
 
@@ -240,7 +244,8 @@ fn session_of(control: &Control) -> Option<SessionId> {
         | Control::DebugAccess { .. }
         | Control::Delivered { .. }
         | Control::Recovered { .. }
-        | Control::HungUp { .. } => None,
+        | Control::HungUp { .. }
+        | Control::KeyErased { .. } => None,
     }
 }
 

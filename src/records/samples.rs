@@ -107,7 +107,7 @@ pub(crate) fn out_of_turn() -> OpenedRecord {
 }
 
 /// One of each.
-pub(crate) fn controls() -> [Control; 12] {
+pub(crate) fn controls() -> [Control; 13] {
     let (session, reason) = (SESSION, "why".to_owned());
     [
         Control::Packed { files: 1, bytes: 2 },
@@ -154,6 +154,10 @@ pub(crate) fn controls() -> [Control; 12] {
         Control::Recovered { bytes: 3 },
         Control::HungUp {
             source: "view".to_owned(),
+        },
+        Control::KeyErased {
+            uid: 0,
+            certificate: [5; 32],
         },
     ]
 }

@@ -200,6 +200,7 @@ impl Attempt<'_> {
             quota: terms.limits.quota,
             entries: terms.limits.entries,
             output: terms.limits.output,
+            records: terms.limits.records,
             owner: INSIDE,
             deadline: expires,
             instead: self.instead.clone(),

@@ -5,6 +5,7 @@
 use std::{
     fs::File,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    process::Child,
     time::{Duration, Instant},
 };
 
@@ -28,23 +29,37 @@ use crate::{
 /// How long one of our processes may take for what it does at once.
 const PROMPT: Duration = Duration::from_secs(30);
 
+/// How long one that was killed may take: whoever waits for a disk that stands still dies when that goes on, which may be never.
+const KILLED: Duration = Duration::from_secs(2);
+
 /// Ends a process: its channel is closed, it has a moment to follow, then it is killed.
 fn end(process: Process) {
     let Process { mut child, channel } = process;
     drop(channel);
-    let deadline = Instant::now() + PROMPT;
+    if is_over(&mut child, PROMPT) {
+        return;
+    }
+    let pid = child.id();
+    tracing::warn!(pid, "a process did not end by itself and is killed");
+    let _ = child.kill();
+    if !is_over(&mut child, KILLED) {
+        tracing::error!(
+            pid,
+            "a process that was killed does not end: it waits for a disk"
+        );
+    }
+}
+
+/// True if a process ends in time.
+fn is_over(child: &mut Child, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         match child.try_wait() {
-            Ok(Some(_)) | Err(_) => return,
+            Ok(Some(_)) | Err(_) => return true,
             Ok(None) => std::thread::sleep(Duration::from_millis(2)),
         }
     }
-    tracing::warn!(
-        pid = child.id(),
-        "a process did not end by itself and is killed"
-    );
-    let _ = child.kill();
-    let _ = child.wait();
+    false
 }
 
 /// The audit writer of a job.

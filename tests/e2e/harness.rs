@@ -72,6 +72,15 @@ fn has(need: &str) -> bool {
                 .iter()
                 .all(|one| has.contains(one))
         }),
+        // A disk of a file that can be made to stand still.
+        "loop" => {
+            let control = File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/loop-control");
+            let tools = ["mkfs.ext4", "fsfreeze", "mount"];
+            control.is_ok() && tools.iter().all(|tool| installed(tool).is_some())
+        }
         // Debian's own Python is what a session sees.
         "numpy" => succeeds("/usr/bin/python3", &["-c", "import numpy"]),
         "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip"

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
     time::SystemTime,
 };
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     golden::files,
-    harness::{Ended, Host, end, requires},
+    harness::{Ended, Host, end, python, requires},
 };
 
 const NEEDS: &[&str] = &["fuse", "userns", "landlock"];
@@ -268,6 +269,112 @@ fn a_job_whose_keys_are_erased_opens_for_nobody_and_its_objects_are_collected() 
     assert_eq!(files(&area).len(), all);
     assert_eq!(collect(&[])["removed"], all);
     assert_eq!(files(&area).len(), 0);
+}
+
+/// What was erased is certified, and both the program and one that shares no code with it see when the certificate was changed.
+#[test]
+fn an_erased_key_has_a_certificate_that_anybody_can_verify() {
+    let Some(world) = World::new() else { return };
+    if !requires(&["python-packages"]) {
+        return;
+    }
+    let file = world.host.path("certificate.json");
+    let words = [
+        "key",
+        "erase",
+        &world.job,
+        "--yes",
+        "--certificate",
+        path(&file),
+    ];
+    world.ask(&words).ok();
+    world.ask(&["view", "ls", &world.job]).failed(4);
+    let ours = || world.ask(&["audit", "verify", "--proof", path(&file)]);
+    let verifier = Path::new(env!("CARGO_MANIFEST_DIR")).join("vfs/audit/verifier/verify.py");
+    let other = || {
+        let mut command = Command::new(python());
+        end(command.arg(&verifier).args(["certificate", path(&file)]))
+    };
+    let said = ours().ok();
+    let job = format!("job: {}", world.job);
+    for line in [
+        job.as_str(),
+        "erased: the job's key",
+        "to 1 readers",
+        "sealed objects",
+    ] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    let said = other().ok();
+    assert!(
+        said.out.contains(&job) && said.out.contains("seen by the client"),
+        "{said:?}"
+    );
+    let whole = fs::read_to_string(&file).expect("a certificate");
+    for (from, to) in [
+        ("by: user", "by: nobody"),
+        ("erased: ", "kept: "),
+        (world.job.as_str(), "job-0000000000000000"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        fs::write(&file, whole.replace(from, to)).expect("a file");
+        ours().failed(4);
+        other().failed(1);
+    }
+    // It is kept, and written again whenever somebody asks; a job that is erased is not erased again.
+    fs::write(&file, &whole).expect("a file");
+    let again = world.host.path("again.json");
+    let words = ["audit", "certificate", &world.job, "--to", path(&again)];
+    world.ask(&words).ok();
+    assert_eq!(fs::read_to_string(&again).expect("a certificate"), whole);
+    world.ask(&["key", "erase", &world.job, "--yes"]).failed(2);
+}
+
+#[test]
+fn there_is_no_certificate_of_what_was_not_erased_and_one_of_each_job_of_an_erased_client() {
+    let Some(world) = World::new() else { return };
+    let certificate = || world.ask(&["audit", "certificate", &world.job]);
+    let early = certificate().failed(2);
+    assert!(early.err.contains("are not erased"), "{early:?}");
+    let alias = world.host.state().join("audit");
+    let alias = fs::read_dir(alias)
+        .expect("audit")
+        .next()
+        .expect("a client");
+    let alias = alias
+        .expect("entry")
+        .file_name()
+        .to_string_lossy()
+        .into_owned();
+    world.ask(&["key", "erase", "--client", "--yes"]).ok();
+    let file = world.host.path("certificate.json");
+    fs::write(&file, certificate().ok().out).expect("a file");
+    let said = world.ask(&["audit", "verify", "--proof", path(&file)]).ok();
+    let also = format!("erased: the keys of {alias}");
+    assert!(said.out.contains(&also), "{also}: {said:?}");
+}
+
+/// A log that cannot be written to keeps nobody from erasing, but from having it certified.
+#[test]
+fn what_cannot_be_certified_is_erased_if_no_certificate_is_asked_for() {
+    let Some(world) = World::new() else { return };
+    let clients = fs::read_dir(world.host.state().join("audit")).expect("audit");
+    let client = clients.flatten().next().expect("a client").path();
+    let log = client.join(format!("{}.log", world.job));
+    let mut bytes = fs::read(&log).expect("log");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&log, bytes).expect("log");
+    let file = world.host.path("certificate.json");
+    let words = ["key", "erase", &world.job, "--yes"];
+    let refused = world.ask(&[&words[..], &["--certificate", path(&file)]].concat());
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(!file.exists());
+    world.ask(&["view", "ls", &world.job]).ok();
+    let erased = world.ask(&words).ok();
+    assert!(erased.err.contains("has no certificate: "), "{erased:?}");
+    world.ask(&["view", "ls", &world.job]).failed(4);
+    world.ask(&["audit", "certificate", &world.job]).failed(2);
 }
 
 #[test]

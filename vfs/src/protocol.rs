@@ -74,6 +74,8 @@ pub struct Order {
     pub entries: u64,
     /// Bytes of output that are kept.
     pub output: u64,
+    /// Bytes of records that the session may put on the audit log.
+    pub records: u64,
     /// Names of variables that the recipe may set.
     pub env_pass: Vec<String>,
     /// User and group of the session inside its user namespace.

@@ -179,7 +179,7 @@ fn story(
     let log = Arc::new(SealedLog::new(
         Recorder::new(Channel::from(audit))?,
         key.audit_key(order.session),
-        order.session,
+        (order.session, order.records),
         troubles,
     ));
     let mut serving =

@@ -43,6 +43,8 @@ use safelight_vfs::{
 };
 use tempfile::TempDir;
 
+#[path = "server/answers.rs"]
+mod answers;
 #[path = "server/fences.rs"]
 mod fences;
 
@@ -195,6 +197,7 @@ impl Job {
             quota: 1 << 24,
             entries: 100_000,
             output: 1 << 20,
+            records: 1 << 30,
             env_pass: Vec::new(),
             owner: (0, 0),
             deadline: clock() / 1_000_000_000 + 600,
@@ -216,6 +219,18 @@ impl Job {
 
     /// As [`Job::start`], with the task's output shown somewhere.
     fn start_showing(&self, order: Order, shown: &OwnedFd) -> Result<Server, Cause> {
+        let (audit, writer) = Channel::pair().unwrap();
+        thread::spawn(move || drain(&writer));
+        self.start_with(order, shown, audit)
+    }
+
+    /// As [`Job::start`], with an audit writer at the other end of `audit`.
+    fn start_recording(&self, order: Order, audit: Channel) -> Result<Server, Cause> {
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        self.start_with(order, &null.into(), audit)
+    }
+
+    fn start_with(&self, order: Order, shown: &OwnedFd, audit: Channel) -> Result<Server, Cause> {
         let session = order.session;
         let (agent, theirs) = Channel::pair().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -225,8 +240,6 @@ impl Job {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let (audit, writer) = Channel::pair().unwrap();
-        thread::spawn(move || drain(&writer));
         let (server_end, launcher) = Channel::pair().unwrap();
         let attempt = self.at(&format!("attempt-{session}"));
         let open = |path: &Path| OwnedFd::from(File::open(path).unwrap());

@@ -130,6 +130,7 @@ impl Reader<'_> {
             (Limit::TermGrace, &raw.term_grace, amount::seconds),
             (Limit::Output, &raw.output, amount::bytes),
             (Limit::Quota, &raw.quota, amount::bytes),
+            (Limit::Records, &raw.records, amount::bytes),
         ] {
             if let Some(text) = text {
                 let (key, ..) = limit.shape();
@@ -164,7 +165,9 @@ impl Reader<'_> {
         let show = |amount| match limit {
             Limit::Wall | Limit::TermGrace => amount::show_seconds(amount),
             Limit::Pids | Limit::Files | Limit::Entries => format!("{amount}"),
-            Limit::Memory | Limit::Output | Limit::Quota => amount::show_bytes(amount),
+            Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => {
+                amount::show_bytes(amount)
+            }
         };
         let range = format!("it must be from {} to {}", show(least), show(most));
         Err(self.invalid(key, spanned, written, range))

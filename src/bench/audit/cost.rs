@@ -139,7 +139,12 @@ fn stand(directory: &Path) -> Result<Vec<Standing>, Failure> {
     let (trouble, _) = mpsc::channel();
     let key = JobKey::generate(&random).or_fail(Kind::Internal)?;
     let recorder = Recorder::new(channel).or_fail(Kind::Environment)?;
-    let sealed = SealedLog::new(recorder, key.audit_key(session), session, trouble);
+    let sealed = SealedLog::new(
+        recorder,
+        key.audit_key(session),
+        (session, u64::MAX),
+        trouble,
+    );
     let with = (
         OURS,
         directory.join("with"),

@@ -174,6 +174,7 @@ impl Job {
             quota: self.terms.limits.quota,
             entries: self.terms.limits.entries,
             output: 1 << 20,
+            records: self.terms.limits.records,
             env_pass: Vec::new(),
             instead: Vec::new(),
             owner: (uid.as_raw(), gid.as_raw()),

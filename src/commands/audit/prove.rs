@@ -6,7 +6,7 @@ use clap::Args;
 use safelight_policies::id::SessionId;
 
 use crate::{
-    commands::chosen::ChosenJob,
+    commands::{chosen::ChosenJob, key::certificate::Certificate},
     failure::{Failure, Kind, OrFail},
     jobs,
     records::{Logs, Name},
@@ -61,7 +61,11 @@ pub(super) fn run(arguments: &ProveArgs) -> Result<(), Failure> {
 
 /// `safelight audit verify --proof`.
 pub(super) fn verify(state: &State, path: &Path) -> Result<(), Failure> {
-    let proof: Proof = serde_json::from_slice(&jobs::read(path)?)
+    let bytes = jobs::read(path)?;
+    if let Some(certificate) = Certificate::read(&bytes) {
+        return certificate.verify(state);
+    }
+    let proof: Proof = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new(Kind::User, format!("{}: {error}", path.display())))?;
     let statement = registers::verify(state, &proof)?;
     print(format!(

@@ -1,12 +1,16 @@
 //! `safelight key rotate` and `safelight key erase`: what cannot be undone is said before it is done.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::PathBuf,
+};
 
 use clap::Args;
 use safelight_policies::id::JobId;
 use safelight_scheduler::{JobEntry, JobState};
 use safelight_seal::random::SystemRandom;
 
+use super::certificate::Certificate;
 use crate::{
     cli::StateArgs,
     client::rotation::{self, KeysLock, key_files, shred},
@@ -38,6 +42,12 @@ pub(crate) struct EraseArgs {
     /// Erase the keys of all jobs, and this client's own
     #[arg(long)]
     client: bool,
+    /// Write the certificate of what was erased, which anybody can verify
+    ///
+    /// It is signed by this site and this client, by way of the register; without one nothing is erased. `audit certificate` writes it
+    /// again, `audit verify --proof FILE` checks it.
+    #[arg(long, value_name = "FILE", conflicts_with = "client")]
+    certificate: Option<PathBuf>,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -110,14 +120,32 @@ fn erase_job(arguments: &EraseArgs, state: &State, job: JobId) -> Result<(), Fai
     require_over(state, &of_job)?;
     let plain = format!("everything of {job} will be unreadable for ever, to you as well");
     confirm(arguments.yes, &plain, &job.to_string())?;
+    // No record, no act; and with the keys gone, nobody could write what is to be certified.
+    let asked = arguments.certificate.as_deref();
+    certify(state, job, None, asked.is_some())?;
     let _alone = KeysLock::alone(state)?;
     let erased = erase_keys(state, job)?;
     if arguments.json {
         print_json(&erased)?;
     }
     say(format!("the keys of {job} are erased"));
+    if let Some(path) = asked {
+        Certificate::of(state, job)?.write(path)?;
+        say(format!("the certificate is in {}", path.display()));
+    }
     remains(state);
     Ok(())
+}
+
+/// Certifies what is about to be erased. A log or register that is damaged keeps nobody from erasing who asks for no certificate.
+fn certify(state: &State, job: JobId, also: Option<&str>, asked: bool) -> Result<(), Failure> {
+    match Certificate::prepare(state, job, also) {
+        Err(failure) if !asked => {
+            say(format!("{job} has no certificate: {}", failure.message()));
+            Ok(())
+        }
+        prepared => prepared,
+    }
 }
 
 fn erase_client(arguments: &EraseArgs, state: &State) -> Result<(), Failure> {
@@ -132,6 +160,10 @@ fn erase_client(arguments: &EraseArgs, state: &State) -> Result<(), Failure> {
         own.len()
     );
     confirm(arguments.yes, &plain, alias.as_str())?;
+    let also = format!("the keys of {alias}, which signed and received everything of this client");
+    for (job, _) in key_files(state)? {
+        certify(state, job, Some(&also), false)?;
+    }
     let _alone = KeysLock::alone(state)?;
     // The jobs first: with the client's key gone, their keys would be noise that still looks like keys.
     for (job, _) in key_files(state)? {

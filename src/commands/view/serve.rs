@@ -42,6 +42,9 @@ const QUOTA: Quota = Quota {
     entries: u32::MAX as u64,
 };
 
+/// Bytes of records that a look may put on its log.
+const RECORDS: u64 = 2 << 30;
+
 /// How long the kernel may take to let go of a mount that was taken away.
 const LET_GO: Duration = Duration::from_secs(2);
 
@@ -161,7 +164,7 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
     let log = Arc::new(SealedLog::new(
         Recorder::new(own).or_fail(Kind::Environment)?,
         opened.key.audit_key(session),
-        session,
+        (session, RECORDS),
         tell,
     ));
     let upper = heard.writable.then(|| upper(&state, opened.job()));

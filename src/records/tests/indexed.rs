@@ -40,8 +40,22 @@ fn one(number: u64) -> Access {
     one
 }
 
+/// When a record is written, by a clock that is right.
+fn right(number: u64) -> u64 {
+    1_000_000 + number * 10
+}
+
+/// By one that is set back in the middle of a block.
+fn set_back(number: u64) -> u64 {
+    right(if number < 30_000 {
+        number
+    } else {
+        number - 20_000
+    })
+}
+
 /// The records of two sessions, of which the second says where it is.
-fn bodies(farm: &Farm) -> impl Iterator<Item = (u64, Body)> {
+fn bodies(farm: &Farm, clock: fn(u64) -> u64) -> impl Iterator<Item = (u64, Body)> {
     let leased = Control::Leased {
         session: session(2),
         task: TaskId { step: 0, task: 1 },
@@ -62,7 +76,7 @@ fn bodies(farm: &Farm) -> impl Iterator<Item = (u64, Body)> {
             index,
             bytes: keys[of].seal(index, &plain).unwrap(),
         };
-        (1_000_000 + number * 10, body)
+        (clock(number), body)
     });
     [(5, Body::Control(leased))].into_iter().chain(accesses)
 }
@@ -74,8 +88,12 @@ struct Large {
 
 impl Large {
     fn new() -> Self {
+        Self::written_by(right)
+    }
+
+    fn written_by(clock: fn(u64) -> u64) -> Self {
         let farm = Farm::new();
-        let (bytes, _) = log_of(LogOf::Job, bodies(&farm));
+        let (bytes, _) = log_of(LogOf::Job, bodies(&farm, clock));
         let large = Self { farm, bytes };
         large.farm.write(LogOf::Job, &large.bytes);
         large
@@ -135,7 +153,25 @@ fn span(since: u64, until: u64) -> Span {
 
 #[test]
 fn an_index_answers_as_the_log_does() {
-    let large = Large::new();
+    answers_as_the_log_does(&Large::new());
+}
+
+/// Records keep their order, and none is left out because its time is before that of the record before it.
+#[test]
+fn an_index_answers_as_the_log_does_when_the_clock_was_set_back() {
+    let large = Large::written_by(set_back);
+    answers_as_the_log_does(&large);
+    // What is of a time that came twice is all of it: 10 before the clock was set back, 10 after it, at the same moments.
+    let twice = large.records(Wanted {
+        span: span(15_000, 15_010),
+        ..Wanted::ALL
+    });
+    let numbers: Vec<_> = twice.iter().map(|record| record.seq).collect();
+    let expected: Vec<_> = (15_002..15_012).chain(35_002..35_012).collect();
+    assert_eq!(numbers, expected);
+}
+
+fn answers_as_the_log_does(large: &Large) {
     let of = |path: &'static str| {
         move |record: &OpenedRecord| match &record.what {
             What::Access { access, .. } => access.path == path.as_bytes(),
@@ -174,13 +210,13 @@ fn an_index_answers_as_the_log_does() {
     };
     // A log that is being written has no index yet: this one will be, an hour from now.
     large.touch(SystemTime::now() + Duration::from_secs(3600));
-    let (plain_paths, plain) = questions(&large);
+    let (plain_paths, plain) = questions(large);
     assert!(!large.index().exists());
     large.written(60);
-    let (made_paths, made) = questions(&large);
+    let (made_paths, made) = questions(large);
     assert!(large.index().exists());
     let made_at = fs::metadata(large.index()).unwrap().modified().unwrap();
-    let (found_paths, found) = questions(&large);
+    let (found_paths, found) = questions(large);
     assert_eq!(
         fs::metadata(large.index()).unwrap().modified().unwrap(),
         made_at

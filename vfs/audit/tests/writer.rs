@@ -115,6 +115,65 @@ fn records_of_many_threads_and_sources_are_all_there_in_each_ones_order() {
     }
 }
 
+/// The order of a log is that in which the writer took the records, whatever the clock says.
+#[test]
+fn a_clock_that_is_set_back_changes_times_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let (parent, child) = Channel::pair().unwrap();
+    let (end, theirs) = Channel::pair().unwrap();
+    let ticks = std::sync::atomic::AtomicU64::new(0);
+    // An hour back after a hundred looks, and to the beginning of time later.
+    let clock = move || match ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        tick @ 0..100 => 7_200_000_000_000 + tick,
+        tick @ 100..200 => 3_600_000_000_000 + tick,
+        _ => 0,
+    };
+    let thread = thread::spawn(move || writer::serve(&child, clock));
+    let file = open_file(&path).unwrap();
+    let descriptors = [file.as_fd(), theirs.as_fd()];
+    parent
+        .send_with(&order(&[Source::View]), &descriptors)
+        .unwrap();
+    parent.expect::<FromWriter>().unwrap();
+    drop((file, theirs));
+    let recorder = Recorder::new(end).unwrap();
+    for index in 0..300 {
+        recorder.append(body(index)).unwrap();
+        if index % 50 == 0 {
+            recorder.sync().unwrap();
+        }
+    }
+    let at = recorder.sync().unwrap();
+    drop(recorder);
+    assert_eq!(thread.join().unwrap().unwrap(), at);
+    let log = || File::open(&path).unwrap();
+    assert!(verify(log(), Some(at)).unwrap().is_whole());
+    let records = read(&path);
+    assert!(records.iter().map(|record| record.seq).eq(1..=300));
+    assert!(
+        records
+            .iter()
+            .map(|record| record.body.clone())
+            .eq((0..300).map(body))
+    );
+    let back = records.windows(2).filter(|two| two[1].at_ns < two[0].at_ns);
+    assert_eq!(back.count(), 2, "the control: the clock was set back");
+    // And it is opened and gone on with.
+    let mut again = safelight_audit::Log::open(
+        open_file(&path).unwrap(),
+        &safelight_audit::Header {
+            job: order(&[]).job,
+            client: order(&[]).client,
+            log: [1; 16],
+        },
+        0,
+    )
+    .unwrap();
+    again.append(Source::Agent, 0, body(300)).unwrap();
+    assert_eq!(again.sync().unwrap().records, 301);
+}
+
 #[test]
 fn a_synced_record_is_in_the_file_and_under_the_checkpoint() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,8 +2,9 @@
 """Verifies what Safelight signs of its audit logs, without any code of Safelight's.
 
   verify.py proof FILE [--site-key KEY] [--client-key KEY]    a proof of `safelight audit prove`
+  verify.py certificate FILE [--site-key KEY] [--client-key KEY]    a certificate of `safelight key erase`
   verify.py register DIR --site-key KEY [--seen NOTE --client-key KEY]    a client's register on the disk
-  verify.py log FILE DIR    a log, against every statement of a register about it
+  verify.py log FILE... DIR    a log, or its parts in order, against every statement of a register about it
 
 Formats: C2SP tlog-tiles, signed-note, tlog-cosignature; RFC 6962 for the tree. Needs only `cryptography`. A key is
 `<name>+<key id>+<base64 of type and key>`, as a proof has it; a key that comes with what it signed proves nothing by itself.
@@ -118,7 +119,23 @@ class Statement:
 
 
 def proof(path, site_key, client_key):
+    print(proved(json.loads(pathlib.Path(path).read_text()), site_key, client_key))
+
+
+def certificate(path, site_key, client_key):
     said = json.loads(pathlib.Path(path).read_text())
+    if said["format"] != "safelight-certificate/v1":
+        raise Wrong("the format is unknown")
+    holds = proved(said["proof"], site_key, client_key)
+    job = Statement(said["proof"]["statement"].encode()).job
+    # The record of an erased key ends with the hash of the text.
+    about = base64.b64decode(said["proof"]["record"]).endswith(leaf_hash(said["text"].encode()))
+    if not about or f"job: {job}" not in said["text"].split("\n"):
+        raise Wrong("the text is not the one that was signed")
+    print(said["text"] + holds)
+
+
+def proved(said, site_key, client_key):
     if said["format"] != "safelight-proof/v1":
         raise Wrong("the format is unknown")
     hashes = lambda name: [base64.b64decode(text) for text in said[name]]
@@ -134,7 +151,7 @@ def proof(path, site_key, client_key):
     if client_key or said["checkpoint"].count("\u2014") > 1:
         _, _, when = Key(client_key or said["client_key"]).open(said["checkpoint"])
         seen = f"seen by the client at {when}"
-    print(f"record {said['seq']} of {statement.job} is on its log, register entry {said['entry']} of {size}, {seen}")
+    return f"record {said['seq']} of {statement.job} is on its log, register entry {said['entry']} of {size}, {seen}"
 
 
 def tile_path(row, tile, width):
@@ -231,6 +248,10 @@ def main():
     one.add_argument("file")
     one.add_argument("--site-key")
     one.add_argument("--client-key")
+    one = kinds.add_parser("certificate")
+    one.add_argument("file")
+    one.add_argument("--site-key")
+    one.add_argument("--client-key")
     one = kinds.add_parser("register")
     one.add_argument("directory")
     one.add_argument("--site-key", required=True)
@@ -243,6 +264,8 @@ def main():
     try:
         if said.kind == "proof":
             proof(said.file, said.site_key, said.client_key)
+        elif said.kind == "certificate":
+            certificate(said.file, said.site_key, said.client_key)
         elif said.kind == "register":
             register(said.directory, said.site_key, said.seen, said.client_key)
         else:

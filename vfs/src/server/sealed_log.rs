@@ -13,12 +13,11 @@ use safelight_seal::audit_key::AuditKey;
 
 use crate::log::{Log, Lost};
 
-/// The most bytes of records of one session: about twenty million. The log is on the site's disk and costs the job's quota nothing, so a
-/// job that does nothing but look for names must come to an end before the disk does.
-const BYTES_MAX: u64 = 2 << 30;
-
-#[derive(Debug)]
 /// A log whose records only the client can read.
+///
+/// It takes so many bytes of records and no more: the log is on the site's disk and costs the job's quota nothing, so a job that does
+/// nothing but look for names must come to an end before the disk does.
+#[derive(Debug)]
 pub struct SealedLog {
     /// The index is the record's nonce, so it is taken and sent under one lock.
     state: Mutex<State>,
@@ -43,11 +42,12 @@ impl std::fmt::Debug for State {
 }
 
 impl SealedLog {
-    /// A log for one session, or for one debug access, which has a session id of its own. Trouble with the log is told to `trouble`.
+    /// A log for one session, or for one debug access, which has a session id of its own, with room for so many bytes. Trouble with the
+    /// log is told to `trouble`.
     pub fn new(
         recorder: Recorder,
         key: AuditKey,
-        session: SessionId,
+        (session, room): (SessionId, u64),
         trouble: Sender<Cause>,
     ) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl SealedLog {
                 recorder,
                 key,
                 next: 0,
-                room: BYTES_MAX,
+                room,
             }),
             session,
             trouble: Mutex::new(trouble),
@@ -156,7 +156,7 @@ mod tests {
             .unwrap()
             .audit_key(session);
         let (tell, told) = mpsc::channel();
-        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, session, tell);
+        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, (session, 1 << 20), tell);
         assert!(log.record(access(100)).is_err());
         assert_eq!(told.try_recv(), Ok(Cause::AuditLost));
     }
@@ -176,8 +176,7 @@ mod tests {
             .unwrap()
             .audit_key(session);
         let (tell, told) = mpsc::channel();
-        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, session, tell);
-        log.state.lock().unwrap().room = 1000;
+        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, (session, 1000), tell);
         let mut recorded = 0;
         while log.record(access(100)).is_ok() {
             recorded += 1;

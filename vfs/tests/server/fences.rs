@@ -4,7 +4,11 @@ use super::*;
 
 /// A session up to the moment when its command would run.
 fn begin(job: &Job, order: Order) -> (Server, Mounted) {
-    let server = job.start(order).unwrap();
+    begin_on(job, job.start(order).unwrap())
+}
+
+/// The same, of a server that was started.
+pub(super) fn begin_on(job: &Job, server: Server) -> (Server, Mounted) {
     let mounted = Mounted::new(&job.at("mount"));
     server
         .launcher

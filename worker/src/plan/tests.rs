@@ -100,6 +100,7 @@ fn terms() -> Terms {
             files: 64,
             quota: 1 << 20,
             entries: 1000,
+            records: 1 << 20,
         },
         features: BTreeMap::new(),
         landlock_min_abi: 2,

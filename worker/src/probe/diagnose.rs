@@ -193,6 +193,7 @@ pub(super) fn probe_limits() -> Limits {
         files: 64,
         quota: 1 << 20,
         entries: 1000,
+        records: 1 << 20,
     }
 }
 
