@@ -75,6 +75,10 @@ impl Objects for Store {
         Ok(Box::new(self.0.object(id).map_err(into_io)?))
     }
 
+    fn file(&self, id: ObjectId) -> io::Result<Option<std::fs::File>> {
+        self.0.object(id).map(Some).map_err(into_io)
+    }
+
     fn room(&self) -> io::Result<u64> {
         let at = nix::sys::statvfs::statvfs(self.0.root())?;
         let bytes = |blocks: u64| blocks.saturating_mul(at.fragment_size());

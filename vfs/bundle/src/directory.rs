@@ -11,6 +11,7 @@
 
 mod aside;
 mod door;
+mod share;
 
 use std::{
     fs::File,
@@ -118,6 +119,10 @@ impl Medium for Directory {
         let door = self.door()?;
         self.reserve(&door, len)?;
         put(&door, &blob(id), len, source, Durable::Later)
+    }
+
+    fn share_blob(&self, id: ObjectId, file: &File) -> Result<bool, MediumError> {
+        share::share(&self.door()?, &blob(id), file)
     }
 
     /// One for all that was put: a wait for each of many small blobs would take longer than carrying them.

@@ -2,7 +2,7 @@
 //!
 //! A medium need not rename, nor keep any order, nor tell when a file is whole. What it gives back is judged by hash and signature alone.
 
-use std::{fmt, io::Read, ops::ControlFlow, path::PathBuf};
+use std::{fmt, fs::File, io::Read, ops::ControlFlow, path::PathBuf};
 
 use safelight_policies::id::{ObjectId, VerifyKey};
 
@@ -55,6 +55,11 @@ pub trait Medium {
     /// Puts a blob, replacing what has its name. `source` verifies itself, see [`crate::Batch::put`]. It need not be durable before
     /// [`Medium::settle`].
     fn put_blob(&self, id: ObjectId, len: u64, source: &mut dyn Read) -> Result<(), MediumError>;
+    /// Puts a blob by giving a file of ours another name, in place of what has it. False if that cannot be, or would let others do more, or less,
+    /// with it than with what [`Medium::put_blob`] writes.
+    fn share_blob(&self, _: ObjectId, _: &File) -> Result<bool, MediumError> {
+        Ok(false)
+    }
     /// Makes what was put durable, before a letter names it. Nobody relies on it: what a crash takes back all the same is missing, and is put
     /// again.
     fn settle(&self) -> Result<(), MediumError>;

@@ -1,6 +1,9 @@
 //! Where a site keeps what it received, and takes what it sends: sealed objects by the hash of their bytes.
 
-use std::io::{self, Read};
+use std::{
+    fs::File,
+    io::{self, Read},
+};
 
 use safelight_policies::id::{ObjectId, VerifyKey};
 
@@ -18,6 +21,11 @@ pub trait Objects {
 
     /// Opens an object to read it.
     fn open(&self, id: ObjectId) -> io::Result<Box<dyn Read + '_>>;
+
+    /// The object's own file, if it has one that a medium may give another name instead of copying it: nobody else may write it.
+    fn file(&self, _: ObjectId) -> io::Result<Option<File>> {
+        Ok(None)
+    }
 
     /// How many bytes may still be put.
     fn room(&self) -> io::Result<u64>;

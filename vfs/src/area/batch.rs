@@ -13,22 +13,28 @@ use safelight_policies::id::ObjectId;
 
 use super::{Area, Error};
 
-/// The most objects, and the most bytes, that wait for their names.
-const WAITING_MAX: usize = 1024;
-const BYTES_MAX: u64 = 512 << 20;
+/// The most objects, and the most bytes, that wait for their names. Each time costs a wait for the disk, however few there are.
+const WAITING_MAX: usize = 1 << 16;
+const BYTES_MAX: u64 = 2 << 30;
+/// From this length on an object is on its way to the disk as soon as it is written, so that at the end there is little to wait for.
+const HURRY_MIN: usize = 1 << 20;
+/// So many directories are made durable one by one; more than that, all together.
+const DIRECTORIES_MAX: usize = 4;
 
-/// Objects on their way into an area. Several threads may put into it: they encrypt and write side by side, and name what is there together.
+/// Objects on their way into an area. Several threads may put into it: they encrypt and write side by side, and one that names what is there
+/// keeps no other waiting.
 #[derive(Debug)]
 pub struct Batch<'a> {
     area: &'a Area,
-    state: Mutex<Waiting>,
+    known: Mutex<HashSet<ObjectId>>,
+    waiting: Mutex<Waiting<'a>>,
 }
 
-/// What is written and has no name yet.
-#[derive(Debug, Default)]
-struct Waiting {
+/// What is written and has no name yet. Dropped, it leaves nothing.
+#[derive(Debug)]
+struct Waiting<'a> {
+    area: &'a Area,
     objects: Vec<(ObjectId, PathBuf)>,
-    known: HashSet<ObjectId>,
     /// Directories with names that may not be durable yet.
     touched: BTreeSet<PathBuf>,
     bytes: u64,
@@ -39,7 +45,8 @@ impl Area {
     pub fn batch(&self) -> Batch<'_> {
         Batch {
             area: self,
-            state: Mutex::default(),
+            known: Mutex::default(),
+            waiting: Mutex::new(Waiting::new(self)),
         }
     }
 }
@@ -49,71 +56,95 @@ impl Batch<'_> {
     pub fn put(&self, id: ObjectId, bytes: &[u8]) -> Result<(), Error> {
         debug_assert_eq!(blake3::hash(bytes).as_bytes(), &id.0);
         let area = self.area;
-        if !self.waiting().known.insert(id) {
+        if !held(&self.known).insert(id) {
             return Ok(());
         }
         let directory = area.fan(id)?;
         // Its directory may be new, and then its name is not durable either.
-        self.waiting().touched.insert(area.root().to_owned());
+        held(&self.waiting).touched.insert(area.root().to_owned());
         if area.pinned(&directory, || area.holds(id, bytes))? {
-            self.waiting().touched.insert(directory);
+            held(&self.waiting).touched.insert(directory);
             return Ok(());
         }
         let temporary = area.temporary(&directory);
-        let written = area
-            .disk
-            .create(&temporary)
-            .and_then(|mut file| area.disk.write(&mut file, bytes));
+        let written = area.disk.create(&temporary).and_then(|mut file| {
+            area.disk.write(&mut file, bytes)?;
+            if bytes.len() >= HURRY_MIN {
+                area.disk.hurry(&file);
+            }
+            Ok(())
+        });
         if let Err(source) = written {
             let _ = area.disk.remove(&temporary);
             let path = area.path(id);
             return Err(Error::Write { path, source });
         }
-        let mut waiting = self.waiting();
-        waiting.objects.push((id, temporary));
-        waiting.bytes += bytes.len() as u64;
-        if waiting.objects.len() >= WAITING_MAX || waiting.bytes >= BYTES_MAX {
-            name_them(area, &mut waiting)?;
-        }
-        Ok(())
+        let due = {
+            let mut waiting = held(&self.waiting);
+            waiting.objects.push((id, temporary));
+            waiting.bytes += bytes.len() as u64;
+            let is_due = waiting.objects.len() >= WAITING_MAX || waiting.bytes >= BYTES_MAX;
+            is_due.then(|| waiting.take())
+        };
+        due.map_or(Ok(()), Waiting::name_them)
     }
 
     /// Makes all of it durable, under its names.
     pub fn settle(self) -> Result<(), Error> {
-        name_them(self.area, &mut self.waiting())
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.waiting).take().name_them()
     }
 }
 
-fn name_them(area: &Area, waiting: &mut Waiting) -> Result<(), Error> {
-    let failed = |path: PathBuf| move |source| Error::Write { path, source };
-    if !waiting.objects.is_empty() {
-        area.disk
-            .sync_all(area.root())
-            .map_err(failed(area.root().to_owned()))?;
-    }
-    // One that fails stays in the list, with all after it, and is removed with the batch.
-    while let Some((id, temporary)) = waiting.objects.last() {
-        let place = area.path(*id);
-        let directory = area.fan(*id)?;
-        area.pinned(&directory, || area.disk.rename(temporary, &place))?
-            .map_err(failed(place))?;
-        waiting.touched.insert(directory);
-        waiting.objects.pop();
-    }
-    while let Some(directory) = waiting.touched.pop_first() {
-        area.sync_directory(&directory)?;
-    }
-    waiting.bytes = 0;
-    Ok(())
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Batch<'_> {
+impl<'a> Waiting<'a> {
+    fn new(area: &'a Area) -> Self {
+        Self {
+            area,
+            objects: Vec::new(),
+            touched: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.area))
+    }
+
+    fn name_them(mut self) -> Result<(), Error> {
+        let area = self.area;
+        let failed = |path: PathBuf| move |source| Error::Write { path, source };
+        let sync_all = || {
+            let synced = area.disk.sync_all(area.root());
+            synced.map_err(failed(area.root().to_owned()))
+        };
+        if !self.objects.is_empty() {
+            sync_all()?;
+        }
+        // One that fails stays in the list, with all after it, and is removed with the batch.
+        while let Some((id, temporary)) = self.objects.last() {
+            let place = area.path(*id);
+            let directory = area.fan(*id)?;
+            area.pinned(&directory, || area.disk.rename(temporary, &place))?
+                .map_err(failed(place))?;
+            self.touched.insert(directory);
+            self.objects.pop();
+        }
+        if self.touched.len() > DIRECTORIES_MAX {
+            return sync_all();
+        }
+        while let Some(directory) = self.touched.pop_first() {
+            area.sync_directory(&directory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        for (_, temporary) in &self.waiting().objects {
+        for (_, temporary) in &self.objects {
             let _ = self.area.disk.remove(temporary);
         }
     }

@@ -74,6 +74,8 @@ impl Disk for Recorder {
         Real.write(file, bytes)
     }
 
+    fn hurry(&self, _: &File) {}
+
     fn sync(&self, file: &File) -> io::Result<()> {
         self.note(Act::Sync(file.metadata()?.ino()));
         Ok(())

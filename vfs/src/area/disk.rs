@@ -22,6 +22,8 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<File>;
     /// Writes at the end of what was written.
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+    /// Begins to bring a file's bytes to the disk, and does not wait. Whoever needs them there still has to say so.
+    fn hurry(&self, file: &File);
     /// Makes a file's bytes durable.
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Gives a file another name, in place of what has it.
@@ -57,6 +59,11 @@ impl Disk for Real {
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)
+    }
+
+    fn hurry(&self, file: &File) {
+        // The kernel writes back what it is told will not be read soon; what is being written stays in memory meanwhile.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {

@@ -53,11 +53,12 @@ pub(super) fn put_load(
             free,
         }));
     }
+    let mut shares = true;
     for (id, len) in blobs {
         if !lacking.contains(&id) && is_there(id, len, medium)? {
             pushed.skipped += 1;
         } else {
-            put_blob(id, len, medium, objects)?;
+            put_blob(id, len, medium, objects, &mut shares)?;
             pushed.sent.0 += 1;
             pushed.sent.1 += len;
         }
@@ -77,13 +78,30 @@ fn is_there(id: ObjectId, len: u64, medium: &dyn Medium) -> Result<bool, OutboxE
     }
 }
 
+/// Puts a blob. `shares` is true while the medium takes files of ours as they are.
 fn put_blob(
     id: ObjectId,
     len: u64,
     medium: &dyn Medium,
     objects: &dyn Objects,
+    shares: &mut bool,
 ) -> Result<(), OutboxError> {
     let unreadable = |source| OutboxError::Objects { object: id, source };
+    let failed = |source| OutboxError::Medium { source };
+    let file = match *shares {
+        true => objects.file(id).map_err(unreadable)?,
+        false => None,
+    };
+    if let Some(file) = file {
+        // What gets the name is the file that was read, whatever has its name in our store by then.
+        let mut source = &file;
+        let mut source = Verified::new(&mut source, id, len);
+        io::copy(&mut source, &mut io::sink()).map_err(unreadable)?;
+        *shares = medium.share_blob(id, &file).map_err(failed)?;
+        if *shares {
+            return Ok(());
+        }
+    }
     let mut source = objects.open(id).map_err(unreadable)?;
     let mut source = Verified::new(&mut *source, id, len);
     let put = medium.put_blob(id, len, &mut source);
@@ -91,7 +109,7 @@ fn put_blob(
         // Our own store is damaged; what reached the medium is not taken for the blob by anybody.
         return Err(unreadable(io::ErrorKind::InvalidData.into()));
     }
-    put.map_err(|source| OutboxError::Medium { source })
+    put.map_err(failed)
 }
 
 pub(super) fn load_list(load: &Load, objects: &dyn Objects) -> Result<BlobList, OutboxError> {

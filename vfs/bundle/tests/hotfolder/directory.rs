@@ -1,6 +1,14 @@
 //! A directory as a medium: what it says when it is gone, full, read-only or not ours.
 
-use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    io::Read,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::Path,
+};
 
 use safelight_bundle::{
     Code, Directory, EntryName, Epoch, Kind, MARKER, Medium, MediumError, ReadyName, Reason, Seq,
@@ -323,4 +331,90 @@ fn a_name_cannot_leave_the_folder() {
         .read_ready(&key, &EntryName::new("link").unwrap(), 100)
         .unwrap_err();
     assert!(matches!(said, MediumError::Escapes { .. }), "{said}");
+}
+
+/// An object of ours as a store keeps it, for `group`.
+fn ours(directory: &Path, mode: u32) -> std::path::PathBuf {
+    let path = directory.join("object");
+    fs::write(&path, b"sealed").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    path
+}
+
+#[test]
+fn a_file_of_ours_is_on_the_medium_without_being_written_twice() {
+    let (kept, medium) = hot();
+    let store = tempfile::tempdir_in(kept.path().parent().unwrap()).unwrap();
+    let path = ours(store.path(), 0o640);
+    let (id, file) = (object_id(b"sealed"), fs::File::open(&path).unwrap());
+    let links = || fs::metadata(&path).unwrap().nlink();
+    assert!(medium.share_blob(id, &file).unwrap());
+    assert_eq!((links(), medium.blob_len(id).unwrap()), (2, Some(6)));
+    // Once more, and in place of something else that has the name.
+    assert!(medium.share_blob(id, &file).unwrap());
+    assert_eq!(links(), 2);
+    let name = id.to_string();
+    let there = kept.path().join("blobs").join(&name[..2]).join(&name);
+    fs::remove_file(&there).unwrap();
+    fs::write(&there, b"what somebody left").unwrap();
+    assert!(medium.share_blob(id, &file).unwrap());
+    assert_eq!(fs::read(&there).unwrap(), b"sealed");
+    assert_eq!(files(&kept.path().join("blobs")).len(), 1, "no other name");
+    // A carrier that removes or replaces the name changes nothing of ours.
+    fs::write(kept.path().join("new"), b"another").unwrap();
+    fs::rename(kept.path().join("new"), &there).unwrap();
+    assert_eq!((links(), fs::read(&path).unwrap()), (1, b"sealed".to_vec()));
+    medium.remove_blob(id).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"sealed");
+}
+
+#[test]
+fn what_others_may_write_is_copied_and_not_shared() {
+    let (kept, medium) = hot();
+    let store = tempfile::tempdir_in(kept.path().parent().unwrap()).unwrap();
+    let id = object_id(b"sealed");
+    for mode in [0o660, 0o644, 0o600] {
+        let path = ours(store.path(), mode);
+        let file = fs::File::open(&path).unwrap();
+        assert!(!medium.share_blob(id, &file).unwrap(), "{mode:o}");
+        assert_eq!(medium.blob_len(id).unwrap(), None);
+        fs::remove_file(path).unwrap();
+    }
+}
+
+/// The wall is the mode of the file: where it lets the group write, a carrier can.
+#[test]
+fn a_carrier_of_the_files_group_reads_what_is_shared_and_cannot_change_it() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: another user can be tried by root only");
+        return;
+    }
+    let (kept, medium) = hot();
+    let store = tempfile::tempdir_in(kept.path().parent().unwrap()).unwrap();
+    let path = ours(store.path(), 0o640);
+    let id = object_id(b"sealed");
+    let file = fs::File::open(&path).unwrap();
+    let name = id.to_string();
+    let fan = kept.path().join("blobs").join(&name[..2]);
+    assert!(medium.share_blob(id, &file).unwrap());
+    for place in [kept.path(), &kept.path().join("blobs"), &fan] {
+        chown(place, None, Some(4242)).unwrap();
+        fs::set_permissions(place, fs::Permissions::from_mode(0o770)).unwrap();
+    }
+    chown(&path, None, Some(4242)).unwrap();
+    let carrier = |script: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script, "sh"]).arg(fan.join(&name));
+        shell
+            .uid(4242)
+            .gid(4242)
+            .stderr(std::process::Stdio::null());
+        shell.status().unwrap().success()
+    };
+    assert!(carrier("cat $1 > /dev/null"));
+    assert!(!carrier("echo changed > $1"));
+    assert_eq!(fs::read(&path).unwrap(), b"sealed");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+    assert!(carrier("echo changed > $1"), "nothing else refused");
+    assert_eq!(fs::read(&path).unwrap(), b"changed\n");
 }
