@@ -76,12 +76,14 @@ deny:
 	else echo "advisories: NOT CHECKED, the database cannot be reached from here"; fi
 
 # Side by side with what people use instead; installs it. Takes about a quarter of an hour, and empties the page cache of this machine.
+BENCH_PYTHON_PACKAGES := hyperqueue==0.27.0 openjd-cli==0.8.0
 BENCH_PACKAGES := gocryptfs securefs restic rclone rsync
 bench: PACKAGES += $(BENCH_PACKAGES)
 bench: build
+	"$(PYTHON)/bin/pip" install -q $(BENCH_PYTHON_PACKAGES)
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench vfs
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench launch
-	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
+	PATH="$$(realpath "$(PYTHON)/bin"):$$PATH" "$${CARGO_TARGET_DIR:-target}/release/safelight" bench dispatch
 	"$${CARGO_TARGET_DIR:-target}/release/safelight" bench bundle
 
 clean:

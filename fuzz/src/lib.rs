@@ -23,6 +23,8 @@ pub mod talk;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
+mod made_up;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod seeds;

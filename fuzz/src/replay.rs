@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, fs, panic::catch_unwind, path::PathBuf};
 
 use crate::{jobs, logs, sealed, seeds, signed, talk};
 
-type Check = fn(&[u8]) -> bool;
+pub(crate) type Check = fn(&[u8]) -> bool;
 
-const TARGETS: [(&str, Check, u8); 5] = [
+pub(crate) const TARGETS: [(&str, Check, u8); 5] = [
     ("sealed", sealed::check, sealed::CHOICES),
     ("signed", signed::check, signed::CHOICES),
     ("logs", logs::check, logs::CHOICES),
@@ -17,7 +17,7 @@ const TARGETS: [(&str, Check, u8); 5] = [
 /// Parsers of what nobody made: they take nothing.
 const REFUSES_ALL: [(&str, u8); 2] = [("sealed", 8), ("signed", 6)];
 
-fn corpus(target: &str) -> PathBuf {
+pub(crate) fn corpus(target: &str) -> PathBuf {
     seeds::root().join("fuzz/corpus").join(target)
 }
 
