@@ -13,6 +13,7 @@ mod seats;
 mod serve;
 mod session;
 mod spec;
+mod standing;
 mod stop;
 
 pub(crate) use self::{

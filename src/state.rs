@@ -62,6 +62,12 @@ impl LogOf {
         id[15] = kind;
         id
     }
+
+    /// The session whose log has this id, if it is a session's.
+    pub(crate) fn session_of(id: &[u8; 16]) -> Option<SessionId> {
+        let (owner, rest) = id.split_first_chunk::<10>()?;
+        (rest == [0, 0, 0, 0, 0, 1]).then(|| SessionId::from_random(*owner))
+    }
 }
 
 /// The state directory of one host.

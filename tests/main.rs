@@ -59,6 +59,8 @@ mod keys;
 mod kills;
 #[path = "e2e/lacking.rs"]
 mod lacking;
+#[path = "e2e/midway.rs"]
+mod midway;
 #[path = "e2e/node.rs"]
 mod node;
 #[path = "e2e/policies.rs"]
@@ -85,6 +87,8 @@ mod sessions;
 mod sites;
 #[path = "e2e/submit.rs"]
 mod submit;
+#[path = "e2e/terminal.rs"]
+mod terminal;
 #[path = "e2e/travels.rs"]
 mod travels;
 #[path = "e2e/wrangling.rs"]

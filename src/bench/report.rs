@@ -67,7 +67,15 @@ fn line(row: &Row, columns: &[&str]) -> Vec<String> {
             None => "not measured",
         };
         match judged.measured {
-            Some(measured) => format!("{}: {} {outcome}", judged.goal, figure(measured)),
+            Some(measured) => {
+                let measured = match judged.between {
+                    Some((low, high)) => {
+                        format!("{measured:.4} ({low:.4} to {high:.4} with 95 %)")
+                    }
+                    None => figure(measured),
+                };
+                format!("{}: {measured} {outcome}", judged.goal)
+            }
             None => format!("{}: {outcome}", judged.goal),
         }
     });

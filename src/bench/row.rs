@@ -36,6 +36,8 @@ pub(crate) struct Row {
     goals: Vec<Goal>,
     samples: Vec<(&'static str, Vec<f64>)>,
     absent: Vec<(&'static str, String)>,
+    /// True if samples of one round belong together, and are compared with each other before anything else.
+    paired: bool,
 }
 
 /// A goal and what came of it.
@@ -46,6 +48,9 @@ pub(crate) struct Judged {
     /// The value that is compared with it; none if it was not measured.
     pub(super) measured: Option<f64>,
     pub(super) met: Option<bool>,
+    /// Between which two values what was measured is with 95 %; of pairs only, and of no fewer than can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) between: Option<(f64, f64)>,
 }
 
 impl Row {
@@ -58,7 +63,14 @@ impl Row {
             goals: Vec::new(),
             samples: Vec::new(),
             absent: Vec::new(),
+            paired: false,
         }
+    }
+
+    /// Compares what each round measured by itself: the ratio is the middle of the rounds' ratios.
+    pub(crate) fn paired(mut self) -> Self {
+        self.paired = true;
+        self
     }
 
     /// Adds a goal.
@@ -121,12 +133,30 @@ impl Row {
 
     /// How many times as good we are as a contender: above 1 we are better, whatever the unit.
     pub(super) fn ratio(&self, contender: &str) -> Option<f64> {
-        let (ours, theirs) = (self.median(OURS)?, self.median(contender)?);
-        let ratio = match self.better {
-            Better::More => ours / theirs,
-            Better::Less => theirs / ours,
+        let ratio = match self.paired {
+            true => median(&self.ratios(contender)?)?,
+            false => self.times(self.median(OURS)?, self.median(contender)?),
         };
         ratio.is_finite().then_some(ratio)
+    }
+
+    fn times(&self, ours: f64, theirs: f64) -> f64 {
+        match self.better {
+            Better::More => ours / theirs,
+            Better::Less => theirs / ours,
+        }
+    }
+
+    /// The ratio of each round.
+    fn ratios(&self, contender: &str) -> Option<Vec<f64>> {
+        let of = |name: &str| self.samples.iter().find(|(who, _)| *who == name);
+        let ((_, ours), (_, theirs)) = (of(OURS)?, of(contender)?);
+        let pairs = ours.iter().zip(theirs);
+        Some(
+            pairs
+                .map(|(ours, theirs)| self.times(*ours, *theirs))
+                .collect(),
+        )
     }
 
     /// Each goal, and what came of it.
@@ -136,6 +166,12 @@ impl Row {
 
     fn judge(&self, goal: &Goal) -> Judged {
         let ours = self.median(OURS);
+        let between = match goal {
+            Goal::Times(_, [only]) if self.paired => {
+                self.ratios(only).and_then(|ratios| between(&ratios))
+            }
+            _ => None,
+        };
         let (goal, measured, met) = match *goal {
             Goal::Times(least, others) => {
                 // The best of them is the one that we are least far ahead of. All must have been measured.
@@ -157,8 +193,30 @@ impl Row {
             goal,
             measured,
             met,
+            between,
         }
     }
+}
+
+/// Between which two of the samples their true middle is with at least 95 %, whatever they are spread like: so many of them are below it as
+/// heads come up in as many throws. `None` if there are too few to tell.
+fn between(samples: &[f64]) -> Option<(f64, f64)> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = sorted.len();
+    // The chance of so many heads, and of so many or fewer.
+    let mut chance = 0.5_f64.powi(i32::try_from(count).ok()?);
+    let (mut fewer, mut outside) = (chance, None);
+    for heads in 0..count / 2 {
+        if 2.0 * fewer > 0.05 {
+            break;
+        }
+        outside = Some(heads);
+        chance *= (count - heads) as f64 / (heads + 1) as f64;
+        fewer += chance;
+    }
+    let outside = outside?;
+    Some((sorted[outside], sorted[count - 1 - outside]))
 }
 
 /// The middle of some samples, or the mean of the two in the middle.
@@ -218,6 +276,44 @@ mod tests {
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 100.0, 2.0]), Some(3.0));
+    }
+
+    /// The numbers of the two samples are those of the tables of the sign test (for example Conover, table A3).
+    #[test]
+    fn between_is_as_the_tables_have_it() {
+        let numbers = |count: u32| -> Vec<f64> { (1..=count).map(f64::from).rev().collect() };
+        for (count, expected) in [
+            (0, None),
+            (5, None),
+            (6, Some((1.0, 6.0))),
+            (8, Some((1.0, 8.0))),
+            (9, Some((2.0, 8.0))),
+            (15, Some((4.0, 12.0))),
+            (20, Some((6.0, 15.0))),
+            (25, Some((8.0, 18.0))),
+        ] {
+            assert_eq!(between(&numbers(count)), expected, "{count}");
+        }
+    }
+
+    /// Rounds differ by far more than the contenders do, and still each round says which is the faster.
+    #[test]
+    fn pairs_tell_what_medians_do_not() {
+        let mut row = Row::new("frame", "s", Better::Less)
+            .paired()
+            .goal(Goal::Times(0.99, &["no log"]));
+        for round in 0..15 {
+            let theirs = if round < 8 { 2.0 } else { 4.0 };
+            let cost = 1.02 + f64::from(round % 5) / 1000.0;
+            row.sample("no log", theirs);
+            row.sample(OURS, theirs * cost);
+        }
+        let judged = row.judged().remove(0);
+        let (low, high) = judged.between.expect("enough pairs");
+        assert!(0.97 < low && low < high && high < 0.99, "{judged:?}");
+        assert_eq!(judged.met, Some(false));
+        let json = serde_json::to_value(&row).unwrap();
+        assert_eq!(json["goals"][0]["between"][0], low);
     }
 
     fn row(better: Better, ours: f64, theirs: f64) -> Row {

@@ -5,6 +5,7 @@
 
 mod diff;
 mod exchange;
+mod guard;
 mod layers;
 mod serve;
 mod shell;

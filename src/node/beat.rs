@@ -16,7 +16,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{
     http::Error,
-    protocol::{Answer, Call},
+    protocol::{Answer, Call, Often},
     serve::Node,
 };
 use crate::{
@@ -36,16 +36,26 @@ pub(super) struct Contact {
     at: Duration,
     beat: Duration,
     lease: Duration,
+    often: Often,
 }
 
 impl Contact {
-    /// The site answered what was sent at `at`, and has these ideas of beats and leases, in seconds.
-    pub(super) fn new(at: Duration, beat: u64, lease: u64) -> Self {
+    /// The site answered what was sent at `at`, and has these ideas of beats and leases, in seconds, and of the states of logs.
+    pub(super) fn new(at: Duration, (beat, lease): (u64, u64), often: Often) -> Self {
         Self {
             at,
             beat: Duration::from_secs(beat.clamp(1, 60)),
             lease: Duration::from_secs(lease.clamp(1, 3600)),
+            often: Often {
+                seconds: often.seconds.max(1),
+                records: often.records.max(1),
+            },
         }
+    }
+
+    /// How often the state of a log is told.
+    pub(super) fn often(&self) -> Often {
+        self.often
     }
 
     /// For how long a lease still holds; nothing once it does not.
@@ -181,13 +191,18 @@ pub(super) fn failed(error: &Error) -> Failure {
 mod tests {
     use super::*;
 
+    const OFTEN: Often = Often {
+        seconds: 300,
+        records: 1000,
+    };
+
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
     #[test]
     fn a_lease_holds_from_the_last_beat_that_got_through() {
-        let contact = Contact::new(s(100), 5, 15);
+        let contact = Contact::new(s(100), (5, 15), OFTEN);
         for (now, left, patience) in [
             (s(100), Some(s(15)), s(5)),
             (s(112), Some(s(3)), s(3)),
@@ -211,9 +226,9 @@ mod tests {
 
     #[test]
     fn what_a_site_thinks_of_time_is_bounded() {
-        let contact = Contact::new(s(0), 0, 0);
+        let contact = Contact::new(s(0), (0, 0), OFTEN);
         assert_eq!((contact.beat, contact.lease), (s(1), s(1)));
-        let contact = Contact::new(s(0), u64::MAX, u64::MAX);
+        let contact = Contact::new(s(0), (u64::MAX, u64::MAX), OFTEN);
         assert_eq!((contact.beat, contact.lease), (s(60), s(3600)));
     }
 

@@ -80,6 +80,28 @@ pub(crate) enum Call {
     Ended(Box<Ended>),
     /// It stops.
     Leave,
+    /// A session goes on, and this is the state of its log.
+    Standing(Standing),
+}
+
+/// How often a node tells the state of the log of a session that goes on: whichever comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Often {
+    pub(crate) seconds: u64,
+    pub(crate) records: u64,
+}
+
+/// The state of the log of a session that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) session: SessionId,
+    pub(crate) fence: Fence,
+    /// So many records are on the node's disk.
+    pub(crate) records: u64,
+    /// The root of the tree over them.
+    pub(crate) root: [u8; 32],
+    /// The last one's link.
+    pub(crate) chain: [u8; 32],
 }
 
 /// How a session ended.
@@ -114,6 +136,8 @@ pub(crate) enum Answer {
         beat: u64,
         /// For how long a lease outlives the last beat, in seconds. A node that cannot reach its site for so long ends its sessions.
         lease: u64,
+        /// How often to tell the state of the log of a session that goes on.
+        often: Often,
     },
     /// What must end.
     Pulse(Pulse),
@@ -124,7 +148,7 @@ pub(crate) enum Answer {
         /// Wrapped to the view server's key.
         stanza: Stanza,
     },
-    /// The end is written down. For a success that means: this result counts.
+    /// The end, or the state of a log, is written down. For a success that means: this result counts.
     Settled,
     /// No. For a success that ended: the result does not count.
     Refused {

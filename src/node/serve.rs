@@ -31,7 +31,7 @@ use super::{
     http::{Error, Site},
     lease::{self, Known},
     leftovers,
-    protocol::{ASKS_MAX, Answer, Call, Ended, Work},
+    protocol::{ASKS_MAX, Answer, Call, Ended, Often, Work},
     seats::Seats,
     session::Session,
     spec,
@@ -55,6 +55,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(30);
 /// Why a host whose sessions all are one user takes no second client.
 const ONE_CLIENT: &str = "one client at a time without root";
+
+/// How often the state of a log is told before the site has said how often.
+const SELDOM: Often = Often {
+    seconds: u64::MAX,
+    records: u64::MAX,
+};
 
 /// A node at work.
 pub(super) struct Node {
@@ -85,7 +91,7 @@ pub(crate) fn serve(state: State) -> Result<ExitCode, Failure> {
         catalogue: Catalogue::shipped().or_fail(Kind::Internal)?,
         seats: Seats::new(config.slots),
         fetching: Fetching::default(),
-        pulse: Pulse::new(Contact::new(since_boot(), 1, 1)),
+        pulse: Pulse::new(Contact::new(since_boot(), (1, 1), SELDOM)),
         leaving: OnceLock::new(),
         state,
         config,
@@ -174,8 +180,8 @@ impl Node {
     fn register(&self, spec: &NodeSpec) -> Result<(), Failure> {
         let at = since_boot();
         match self.ask(&Call::Register(spec.clone())) {
-            Ok(Answer::Registered { beat, lease }) => {
-                self.pulse.reached(Contact::new(at, beat, lease));
+            Ok(Answer::Registered { beat, lease, often }) => {
+                self.pulse.reached(Contact::new(at, (beat, lease), often));
                 Ok(())
             }
             Ok(Answer::Refused { reason }) => Err(refused(&reason)),

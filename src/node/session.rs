@@ -27,6 +27,7 @@ use super::{
     protocol::{Answer, Before, Call, Ended, Sealed, Work},
     seats::Seat,
     serve::Node,
+    standing,
 };
 use crate::{
     failure::{Failure, Kind, OrFail},
@@ -217,7 +218,7 @@ impl Session<'_> {
             wall: None,
             release: &|key| self.release(key),
         };
-        let ending = attempt.run(grant, view);
+        let ending = standing::told_while(self, &audit, || attempt.run(grant, view));
         let mut outcome = Outcome::of(ending.unwrap_or_else(|failure| self.never_ran(failure)));
         if outcome.sealed.is_some() {
             match adopted(&attempt) {

@@ -5,7 +5,7 @@ use safelight_policies::event::{Control, Op};
 use super::What;
 
 /// Every action that a record can tell of, by name.
-pub(crate) const ACTIONS: [&str; 32] = [
+pub(crate) const ACTIONS: [&str; 33] = [
     "lookup",
     "open-read",
     "open-write",
@@ -23,6 +23,7 @@ pub(crate) const ACTIONS: [&str; 32] = [
     "close-write",
     "mknod",
     "exec",
+    "program",
     "packed",
     "leased",
     "key-released",
@@ -69,6 +70,7 @@ fn operation(op: Op) -> &'static str {
         Op::CloseWrite => "close-write",
         Op::Mknod => "mknod",
         Op::Exec => "exec",
+        Op::Program => "program",
     }
 }
 

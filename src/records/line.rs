@@ -120,8 +120,14 @@ impl Line {
 
     fn access(&mut self, access: &Access) {
         self.name(["path", "path_hex"], &access.path);
-        if let Some(to) = &access.to {
-            self.name(["to", "to_hex"], to);
+        match &access.to {
+            Some(from) if access.op == Op::Program => {
+                let parents = from.split(|byte| *byte == 0);
+                let parents: Vec<_> = parents.map(String::from_utf8_lossy).collect();
+                self.put("parents", serde_json::json!(parents));
+            }
+            Some(to) => self.name(["to", "to_hex"], to),
+            None => {}
         }
         self.put("verdict", verdict(&access.verdict));
         match &access.verdict {

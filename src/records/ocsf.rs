@@ -115,7 +115,7 @@ fn class(what: &What) -> Class {
     let of = |class, activity| Class { class, activity };
     match what {
         What::Access { access, .. } => match access.op {
-            Op::Exec => of(uid::PROCESS, 1),
+            Op::Exec | Op::Program => of(uid::PROCESS, 1),
             Op::Create | Op::Mkdir | Op::Symlink | Op::Link | Op::Mknod => of(uid::FILE, 1),
             Op::CloseRead | Op::List => of(uid::FILE, 2),
             Op::CloseWrite => of(uid::FILE, 3),

@@ -149,8 +149,8 @@ impl Paths {
 
     fn access(&mut self, seen: Seen<'_>) {
         let access = seen.access;
-        // The session's own command is the system's, not a file of the client's.
-        if access.op == Op::Exec {
+        // The session's own command is the system's, not a file of the client's; and so is what it starts.
+        if matches!(access.op, Op::Exec | Op::Program) {
             return;
         }
         if access.verdict == Verdict::Allowed {
@@ -183,7 +183,7 @@ impl Paths {
                 self.second(seen);
             }
             Op::Link => self.second(seen),
-            Op::Lookup | Op::Exec => {}
+            Op::Lookup | Op::Exec | Op::Program => {}
         }
     }
 

@@ -193,7 +193,7 @@ impl KeyWarden {
         process
             .channel
             .send_with(&Ask::Audit, &[audit.as_fd()])
-            .or_fail(Kind::Environment)?;
+            .map_err(|error| went_away(&error))?;
         Ok(Self { process })
     }
 
@@ -221,22 +221,24 @@ impl KeyWarden {
     }
 
     fn ask(&self, ask: &Ask) -> Result<Answer, Failure> {
-        let gone = |error: &dyn std::error::Error| {
-            let message = format!("the key warden went away: {error}");
-            Failure::new(Kind::Environment, message).ends_with(Cause::NoKey)
-        };
         self.process
             .channel
             .send(ask)
-            .map_err(|error| gone(&error))?;
+            .map_err(|error| went_away(&error))?;
         let answer = self.process.channel.expect::<Answer>();
-        Ok(answer.map_err(|error| gone(&error))?.message)
+        Ok(answer.map_err(|error| went_away(&error))?.message)
     }
 
     /// Lets the warden go.
     pub(crate) fn finish(self) {
         end(self.process);
     }
+}
+
+/// The warden died: then no key is released.
+fn went_away(error: &dyn std::error::Error) -> Failure {
+    let message = format!("the key warden went away: {error}");
+    Failure::new(Kind::Environment, message).ends_with(Cause::NoKey)
 }
 
 /// What a view server is connected to.

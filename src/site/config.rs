@@ -38,6 +38,12 @@ pub(crate) struct Config {
     /// For how long a lease outlives the last word of its node, in seconds.
     #[serde(default = "lease")]
     pub(crate) lease: u64,
+    /// How often, in seconds, the state of the log of a session that goes on is noted, and sent to the client's own site.
+    #[serde(default = "checkpoint")]
+    pub(crate) checkpoint: u64,
+    /// And after how many records at the latest.
+    #[serde(default = "checkpoint_records")]
+    pub(crate) checkpoint_records: u64,
     /// One-time prekeys that each client has in advance.
     #[serde(default = "prekeys")]
     pub(crate) prekeys: u64,
@@ -67,6 +73,12 @@ fn beat() -> u64 {
 fn lease() -> u64 {
     60
 }
+fn checkpoint() -> u64 {
+    300
+}
+fn checkpoint_records() -> u64 {
+    100_000
+}
 fn prekeys() -> u64 {
     32
 }
@@ -83,6 +95,8 @@ impl Config {
             heartbeat: heartbeat(),
             beat: beat(),
             lease: lease(),
+            checkpoint: checkpoint(),
+            checkpoint_records: checkpoint_records(),
             prekeys: prekeys(),
             away: None,
             rules: Rules::default(),
@@ -120,6 +134,9 @@ impl Config {
         }
         if self.poll_ms == 0 || self.heartbeat == 0 {
             return refuse("poll_ms and heartbeat must be more than 0");
+        }
+        if self.checkpoint == 0 || self.checkpoint_records == 0 {
+            return refuse("checkpoint and checkpoint_records must be more than 0");
         }
         if self.prekeys == 0 || self.prekeys > 256 {
             return refuse("prekeys must be 1 to 256");

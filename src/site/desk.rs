@@ -32,6 +32,7 @@ use crate::{
 mod call;
 pub(super) mod door;
 mod guard;
+mod standing;
 mod work;
 
 pub(super) use guard::Guard;

@@ -203,6 +203,46 @@ fn answers_are_narrowed_by_time_path_action_client_and_node() {
     );
 }
 
+/// Whatever asks for the client's files is named once, with what it was called as and what it comes from.
+#[test]
+fn programs_inside_are_named_with_what_started_them() {
+    let Some(jobs) = Jobs::new() else { return };
+    let rows = jobs.rows(&[
+        "audit",
+        "show",
+        &jobs.first,
+        "--action",
+        "program",
+        "--json",
+    ]);
+    // What a shell redirects, the shell has opened: the program that reads it asks for nothing.
+    for name in ["cat", "mv"] {
+        let of = rows.iter().filter(|row| row["path"] == name);
+        let of: Vec<_> = of.collect();
+        assert!(!of.is_empty(), "{name}: {rows:#?}");
+        for row in of {
+            assert_eq!(row["comm"], name, "{row}");
+            let parents = row["parents"].as_array().expect("parents");
+            let first = parents.first().and_then(Value::as_str).unwrap_or_default();
+            assert!(first.ends_with(" sh"), "{row}");
+        }
+    }
+    // Each is before the first record of what it did, and no path of the client's.
+    let all = jobs.rows(&["audit", "show", &jobs.first, "--json"]);
+    let pid = |row: &Value| row["pid"].as_u64().filter(|pid| *pid > 0);
+    let mut met = Vec::new();
+    for row in all.iter().filter(|row| row["source"] == "view") {
+        let Some(pid) = pid(row) else { continue };
+        if !met.contains(&pid) {
+            assert_eq!(row["event"], "program", "{row}");
+            met.push(pid);
+        }
+    }
+    assert!(met.len() >= 4, "{met:?}");
+    let files = jobs.rows(&["audit", "files", &jobs.first, "--json"]);
+    assert!(files.iter().all(|row| row["path"] != "cat"), "{files:#?}");
+}
+
 /// The log of a job, as it would travel if an object were no longer than this.
 fn in_parts(jobs: &Jobs) -> Vec<PathBuf> {
     let log = File::open(jobs.log(&jobs.first)).expect("log");

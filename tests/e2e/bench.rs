@@ -92,6 +92,7 @@ fn the_bench_of_the_log_loses_nothing() {
         "prove",
         "check-proof",
         "open-close",
+        "programs",
     ] {
         assert!(
             row(name)["median"]["safelight"].as_f64() > Some(0.0),

@@ -12,6 +12,11 @@ pub trait Log: Send + Sync + std::fmt::Debug {
     /// Takes one record.
     fn record(&self, access: Access) -> Result<(), Lost>;
 
+    /// A program asks for the first time, or under another name: what it comes from is taken while it waits for its answer.
+    fn began(&self, _pid: u32, _comm: &str) -> Result<(), Lost> {
+        Ok(())
+    }
+
     /// An object of the area did not verify; the record about the path follows by `record`.
     fn not_authentic(&self, object: ObjectId);
 }

@@ -5,6 +5,7 @@
 //! or the lease ends, the process ends at once, and with it the connection, the keys and the upper. Nothing of the upper can be read
 //! after that, so an attempt that did not finish never happened.
 
+mod ancestry;
 mod lifeline;
 pub mod sealed_log;
 mod serving;
@@ -181,6 +182,7 @@ fn story(
         key.audit_key(order.session),
         (order.session, order.records),
         troubles,
+        clock,
     ));
     let mut serving =
         Serving::prepare(&order, &layers, area, &attempt, log.clone(), random, clock)?;

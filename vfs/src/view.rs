@@ -266,20 +266,25 @@ impl View {
         verdict: Verdict,
         bytes: u64,
     ) -> Answer<()> {
+        let (comm, is_new) = self.callers.name(caller.pid);
+        let lost = |_| {
+            self.spoil();
+            Errno::EIO
+        };
+        if is_new {
+            self.log.began(caller.pid, &comm).map_err(lost)?;
+        }
         let access = Access {
             at: (self.clock)(),
             pid: caller.pid,
-            comm: self.callers.name(caller.pid),
+            comm,
             op,
             path: self.full(path),
             to: to.map(|to| self.full(to)),
             verdict,
             bytes,
         };
-        self.log.record(access).map_err(|_| {
-            self.spoil();
-            Errno::EIO
-        })
+        self.log.record(access).map_err(lost)
     }
 
     /// Puts the outcome of an operation on the log and passes it on.

@@ -8,6 +8,10 @@ use std::{
     time::Instant,
 };
 
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use safelight_audit::{Recorder, Source};
 use safelight_policies::{
     central::Judge,
@@ -49,7 +53,13 @@ const FILES: usize = 1000;
 /// Times that each of them is opened in a turn.
 const TIMES: usize = 20;
 
-/// A scene that keeps a processor busy for a second or two and reads its parts from the view.
+/// Programs that are started in a turn.
+const PROGRAMS: usize = 200;
+
+/// Pairs of frames in a round: one frame's chance is larger than the goal, which only many pairs can tell from it.
+const PAIRS: usize = 4;
+
+/// A scene that keeps a processor busy for some seconds and reads its parts from the view.
 const SCENE: &str = r#"#version 3.7;
 global_settings { assumed_gamma 1 radiosity { count 60 } }
 #include "parts.inc"
@@ -86,13 +96,42 @@ impl Drop for Standing {
     }
 }
 
-/// The two rows.
+/// Keeps this thread, and what it starts, on the last of its processors.
+struct Pinned(CpuSet);
+
+impl Pinned {
+    fn new() -> Result<Self, Failure> {
+        let this = Pid::from_raw(0);
+        let before = sched_getaffinity(this).or_fail(Kind::Environment)?;
+        let mut of = (0..CpuSet::count()).rev();
+        let last = of.find(|number| before.is_set(*number) == Ok(true));
+        let mut only = CpuSet::new();
+        only.set(last.unwrap_or(0)).or_fail(Kind::Environment)?;
+        sched_setaffinity(this, &only).or_fail(Kind::Environment)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.0);
+    }
+}
+
+/// The rows.
 pub(super) fn measure(directory: &Path, asked: &Asked) -> Result<Vec<Row>, Failure> {
     let mut opens = Row::new("open-close", "opens/s", Better::More);
-    let mut frame = Row::new("frame", "s", Better::Less).goal(Goal::Times(0.99, &[NO_LOG]));
+    let mut programs = Row::new("programs", "starts/s", Better::More);
+    let mut frame = Row::new("frame", "s", Better::Less)
+        .paired()
+        .goal(Goal::Times(0.99, &[NO_LOG]));
     let mut views = stand(directory)?;
     rounds(asked.rounds, &mut views, |_, view| {
         opens.sample(view.name, view.open_and_close()?);
+        Ok(())
+    })?;
+    rounds(asked.rounds, &mut views, |_, view| {
+        programs.sample(view.name, view.programs()?);
         Ok(())
     })?;
     let povray = Command::new("povray")
@@ -104,13 +143,18 @@ pub(super) fn measure(directory: &Path, asked: &Asked) -> Result<Vec<Row>, Failu
         for who in [OURS, NO_LOG] {
             frame.absent(who, "povray is not installed");
         }
-        return Ok(vec![opens, frame]);
+        return Ok(vec![opens, programs, frame]);
     }
-    rounds(asked.rounds, &mut views, |_, view| {
+    let pairs = match asked.rounds {
+        // A look whether it works.
+        1 => 1,
+        rounds => rounds * PAIRS,
+    };
+    rounds(pairs, &mut views, |_, view| {
         frame.sample(view.name, view.frame()?);
         Ok(())
     })?;
-    Ok(vec![opens, frame])
+    Ok(vec![opens, programs, frame])
 }
 
 /// Seals the files once, and mounts both views.
@@ -144,6 +188,7 @@ fn stand(directory: &Path) -> Result<Vec<Standing>, Failure> {
         key.audit_key(session),
         (session, u64::MAX),
         trouble,
+        process::now,
     );
     let with = (
         OURS,
@@ -221,13 +266,37 @@ impl Standing {
         Ok((FILES * TIMES) as f64 / began.elapsed().as_secs_f64())
     }
 
-    /// Renders the scene; answers how long it took.
+    /// Starts programs that each open one file; answers how many a second. Each is a program that the log has not met.
+    fn programs(&self) -> Result<f64, Failure> {
+        let began = Instant::now();
+        for number in 0..PROGRAMS {
+            let ended = Command::new("cat")
+                .arg(self.at.join(format!("texture_{number:04}")))
+                .stdout(Stdio::null())
+                .status();
+            if !ended.or_fail(Kind::Environment)?.success() {
+                return Err(Failure::new(Kind::Environment, "cat failed"));
+            }
+        }
+        Ok(PROGRAMS as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Renders the scene on one thread of one processor, on which it stays; answers how long it took.
     fn frame(&self) -> Result<f64, Failure> {
+        let _pinned = Pinned::new()?;
         let began = Instant::now();
         let mut output = std::ffi::OsString::from("+O");
         output.push(self.at.with_extension("png"));
         let ended = Command::new("povray")
-            .args(["+Iscene.pov", "+FN", "+W240", "+H180", "-D", "+A0.1"])
+            .args([
+                "+Iscene.pov",
+                "+FN",
+                "+W240",
+                "+H180",
+                "-D",
+                "+A0.1",
+                "+WT1",
+            ])
             .arg(output)
             .current_dir(&self.at)
             .stdout(Stdio::null())

@@ -107,6 +107,9 @@ impl Filter {
 fn names(what: &What, glob: &GlobMatcher) -> bool {
     match what {
         What::Access { access, .. } => {
+            if access.op == Op::Program {
+                return false;
+            }
             let second = access.to.as_deref().filter(|_| access.op != Op::Exec);
             fits(glob, &access.path) || second.is_some_and(|to| fits(glob, to))
         }

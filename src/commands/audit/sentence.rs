@@ -44,6 +44,12 @@ fn access_sentence(access: &Access) -> String {
                 text.push_str(&shown(word));
             }
         }
+        (Some(from), Op::Program) => {
+            for parent in from.split(|byte| *byte == 0) {
+                text.push_str(" < ");
+                text.push_str(&shown(parent));
+            }
+        }
         (Some(to), Op::Symlink | Op::Link | Op::Rename) => {
             text.push_str(" -> ");
             text.push_str(&shown(to));

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 use safelight_audit::{Finding, Header, Report};
 use safelight_policies::id::{JobId, SessionId};
-use safelight_scheduler::{AttemptEntry, AttemptState};
+use safelight_scheduler::{AttemptEntry, AttemptState, JobState};
 
 use crate::{
     commands::chosen::ChosenJob,
@@ -18,7 +18,7 @@ use crate::{
     records::{Line, Log, Logs, Name, OpenedRecord, Run, Unfit, What, changed},
     registers::{self, Checked},
     run::Books,
-    state::State,
+    state::{LogOf, State},
     terminal::{print, print_json, say},
 };
 
@@ -38,6 +38,8 @@ struct Verdict {
     registered: u64,
     /// Entries of the register that the client saw and signed.
     seen: u64,
+    /// Sessions that go on, and of whose logs the register tells already.
+    under_way: u64,
     findings: Vec<String>,
 }
 
@@ -67,15 +69,25 @@ pub(super) fn verdict(state: &State, opened: &OpenedJob) -> Result<(Vec<String>,
 fn whole_verdict(state: &State, opened: &OpenedJob) -> Result<Verdict, Failure> {
     let job = opened.job();
     let register = registers::check(state, opened)?;
-    let (mut verdict, sessions) = judge(&Logs::of(state, opened)?, &register)?;
-    let attempts = Books::open(state)?.attempts(job)?;
+    let books = Books::open(state)?;
+    let entry = books.wait(books.ledger().job(&job.to_string()))?;
+    let over = matches!(
+        entry.state,
+        JobState::Succeeded | JobState::Delivered | JobState::Failed | JobState::Canceled
+    );
+    let (mut verdict, sessions) = judge(&Logs::of(state, opened)?, &register, over)?;
+    let attempts = books.attempts(job)?;
     let lefts = jobs::all_left(state, job)?;
     verdict.findings.extend(lost(&lefts, &attempts, &sessions));
     Ok(verdict)
 }
 
-/// Judges each log by itself. Answers also of which sessions there is a log.
-fn judge(logs: &Logs<'_>, register: &Checked) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
+/// Judges each log by itself. Answers also of which sessions there is a log. Of a job that is not `over`, logs are still to come.
+fn judge(
+    logs: &Logs<'_>,
+    register: &Checked,
+    over: bool,
+) -> Result<(Verdict, BTreeSet<SessionId>), Failure> {
     let mut verdict = Verdict {
         own: logs.iter().any(|log| log.name == Name::Job),
         anchored: logs.anchor.map(|anchor| anchor.records),
@@ -107,10 +119,19 @@ fn judge(logs: &Logs<'_>, register: &Checked) -> Result<(Verdict, BTreeSet<Sessi
     } = met;
     let unseen = register.statements.keys().filter(|id| !met.contains(*id));
     for log in unseen {
+        let session = LogOf::session_of(log);
+        if session.is_some() && !over {
+            verdict.under_way += 1;
+            continue;
+        }
         let records = register.statements[log].iter().map(|it| it.records).max();
-        let (id, records) = (data_encoding::HEXLOWER.encode(log), records.unwrap_or(0));
+        let records = records.unwrap_or(0);
+        let which = match session {
+            Some(session) => format!("the log of {session}"),
+            None => format!("the log {}", data_encoding::HEXLOWER.encode(log)),
+        };
         verdict.findings.push(format!(
-            "the log {id} is gone; {records} records of it were registered"
+            "{which} is gone; {records} records of it were registered"
         ));
     }
     Ok((verdict, sessions))
@@ -266,7 +287,12 @@ impl Verdict {
                 self.seen
             ),
         };
-        format!("{whole}; {sealed} of them sealed, all open; {registered}")
+        let under_way = match self.under_way {
+            0 => String::new(),
+            1 => "; one session goes on".to_owned(),
+            more => format!("; {more} sessions go on"),
+        };
+        format!("{whole}; {sealed} of them sealed, all open; {registered}{under_way}")
     }
 
     fn line(&self, job: JobId) -> Line {
@@ -280,6 +306,7 @@ impl Verdict {
             .with("logs", self.logs)
             .with("registered", self.registered)
             .with("register_seen", self.seen)
+            .with("under_way", self.under_way)
     }
 
     fn conclude(&self, job: JobId) -> Result<(), Failure> {
@@ -340,14 +367,46 @@ mod tests {
         assert!(verdict.conclude(JOB).is_ok());
         assert_eq!(
             serde_json::to_string(&verdict.line(JOB)).unwrap(),
-            r#"{"job":"job-0000000000000000","whole":true,"records":3,"sealed":1,"anchored":2,"findings":[],"logs":1,"registered":0,"register_seen":0}"#
+            r#"{"job":"job-0000000000000000","whole":true,"records":3,"sealed":1,"anchored":2,"findings":[],"logs":1,"registered":0,"register_seen":0,"under_way":0}"#
         );
+    }
+
+    /// While its job goes on, a log is still to come of which the register tells; afterwards it is gone. A look's is gone in either case.
+    #[test]
+    fn a_log_that_is_to_come_is_told_from_one_that_is_gone() {
+        let farm = Farm::new();
+        let came = farm.put(&farm.session_log(8, &[(1, "/c/a")]));
+        let release = farm.put(&farm.release_log(8, 1));
+        farm.left(8, 0, &[came, release]);
+        let logs = Logs::of(&farm.state, &farm.opened).unwrap();
+        let told = |which: LogOf| {
+            let statement = safelight_audit::Statement {
+                job: farm::JOB,
+                log: which.id(farm::JOB),
+                records: 12,
+                root: [1; 32],
+                chain: [2; 32],
+            };
+            Checked {
+                statements: [(statement.log, vec![statement])].into(),
+                ..Checked::default()
+            }
+        };
+        let judged = |which, over| judge(&logs, &told(which), over).unwrap().0;
+        let session = farm::session(7);
+        let running = judged(LogOf::Session(session), false);
+        assert_eq!((running.under_way, running.findings.len()), (1, 0));
+        assert!(running.praise().ends_with("one session goes on"));
+        let over = judged(LogOf::Session(session), true);
+        let gone = format!("the log of {session} is gone; 12 records of it were registered");
+        assert_eq!((over.under_way, over.findings), (0, vec![gone]));
+        assert_eq!(judged(LogOf::Look(session), false).findings.len(), 1);
     }
 
     /// What is found of a farm's job.
     fn found(farm: &Farm) -> (Verdict, Vec<String>) {
         let logs = Logs::of(&farm.state, &farm.opened).unwrap();
-        let (verdict, sessions) = judge(&logs, &Checked::default()).unwrap();
+        let (verdict, sessions) = judge(&logs, &Checked::default(), true).unwrap();
         let lefts = jobs::all_left(&farm.state, farm::JOB).unwrap();
         let lost = lost(&lefts, &[], &sessions);
         let all = [verdict.findings.clone(), lost].concat();

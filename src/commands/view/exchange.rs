@@ -1,8 +1,9 @@
 //! What is typed goes in, what is shown comes out: between our terminal and a session that must not have it.
 //!
-//! A process that holds a terminal can type into it (TIOCSTI), so the session gets one of its own and we carry. Where nobody types at a
-//! terminal the session gets a socket, so that the end of what is fed in is an end; then what comes out is made harmless before a terminal
-//! sees it, since nobody asked for anything but text.
+//! A process that holds a terminal can type into it (TIOCSTI), so the session gets one of its own and we carry. What it shows there goes
+//! through a guard: a terminal that is asked something answers as if it were typed. Where nobody types at a terminal the session gets a
+//! socket, so that the end of what is fed in is an end; then what comes out is made harmless before a terminal sees it, since nobody asked
+//! for anything but text.
 
 use std::{
     fs::File,
@@ -26,6 +27,7 @@ use nix::{
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 use safelight_vfs::console::harmless;
 
+use super::guard::Guard;
 use crate::failure::{Failure, Kind, OrFail};
 
 /// How often the window's size and the end are looked at, in milliseconds.
@@ -49,6 +51,33 @@ pub(super) struct Carried {
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     _restored: Option<Restored>,
+}
+
+/// What is shown of what a session says.
+enum Shown {
+    /// What a terminal may be told by a session that has one.
+    Guarded(Guard),
+    /// Text.
+    Harmless,
+    /// Everything: it does not lead to a terminal.
+    Everything,
+}
+
+impl Shown {
+    fn on(stream: &impl IsTerminal) -> Self {
+        match stream.is_terminal() {
+            true => Self::Harmless,
+            false => Self::Everything,
+        }
+    }
+
+    fn of(&mut self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Guarded(guard) => guard.pass(bytes),
+            Self::Harmless => harmless(bytes).into_bytes(),
+            Self::Everything => bytes.to_vec(),
+        }
+    }
 }
 
 /// Gives our terminal its manners back.
@@ -105,14 +134,15 @@ impl Exchange {
                 cfmakeraw(&mut raw);
                 tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw).or_fail(Kind::Environment)?;
                 restored = Some(Restored(before));
-                threads.push(out(clone(master)?, io::stdout(), false, over.clone())?);
+                let shown = Shown::Guarded(Guard::new());
+                threads.push(out(clone(master)?, io::stdout(), shown, over.clone())?);
                 typed(clone(master)?, true, over.clone())?;
             }
             Outer::Streams { both, error } => {
-                let tame = io::stdout().is_terminal();
-                threads.push(out(clone(both)?, io::stdout(), tame, over.clone())?);
-                let tame = io::stderr().is_terminal();
-                threads.push(out(clone(error)?, io::stderr(), tame, over.clone())?);
+                let shown = Shown::on(&io::stdout());
+                threads.push(out(clone(both)?, io::stdout(), shown, over.clone())?);
+                let shown = Shown::on(&io::stderr());
+                threads.push(out(clone(error)?, io::stderr(), shown, over.clone())?);
                 typed(clone(both)?, false, over.clone())?;
             }
         }
@@ -138,7 +168,7 @@ impl Carried {
 fn out(
     mut from: File,
     mut to: impl Write + Send + 'static,
-    tame: bool,
+    mut shown: Shown,
     over: Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>, Failure> {
     let work = move || {
@@ -153,10 +183,7 @@ fn out(
             let Ok(count @ 1..) = from.read(&mut buffer) else {
                 return;
             };
-            let written = match tame {
-                true => to.write_all(harmless(&buffer[..count]).as_bytes()),
-                false => to.write_all(&buffer[..count]),
-            };
+            let written = to.write_all(&shown.of(&buffer[..count]));
             if written.and_then(|()| to.flush()).is_err() {
                 return;
             }

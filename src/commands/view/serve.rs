@@ -166,6 +166,7 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
         opened.key.audit_key(session),
         (session, RECORDS),
         tell,
+        process::now,
     ));
     let upper = heard.writable.then(|| upper(&state, opened.job()));
     let store = Store::new(Segments::new(opened.area), upper.transpose()?);

@@ -10,11 +10,11 @@ use safelight_policies::{
 };
 use safelight_scheduler::{Ask, AttemptEntry, AttemptState, Error, Next, Place, Settlement};
 
-use super::{Desk, work};
+use super::{Desk, standing, work};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
-    node::protocol::{ASKS_MAX, Answer, Call, Ended},
+    node::protocol::{ASKS_MAX, Answer, Call, Ended, Often},
     process,
     run::{AuditWriter, KeyWarden},
     state::{LogOf, State},
@@ -46,6 +46,10 @@ pub(super) async fn answer(desk: &Desk, node: &NodeName, call: Call) -> Result<A
             Ok(Answer::Registered {
                 beat: desk.config.beat,
                 lease: desk.config.lease,
+                often: Often {
+                    seconds: desk.config.checkpoint,
+                    records: desk.config.checkpoint_records,
+                },
             })
         }
         Call::Beat { held } => {
@@ -56,6 +60,7 @@ pub(super) async fn answer(desk: &Desk, node: &NodeName, call: Call) -> Result<A
         Call::Next { asks } => next(desk, node, &asks, now).await,
         Call::Release { session, request } => release(desk, node, session, request).await,
         Call::Ended(ended) => settle(desk, node, *ended, now).await,
+        Call::Standing(said) => standing::note(desk, node, said, now).await,
         Call::Leave => {
             desk.ledger
                 .leave_node(node, now)
@@ -67,7 +72,7 @@ pub(super) async fn answer(desk: &Desk, node: &NodeName, call: Call) -> Result<A
     }
 }
 
-fn refused(reason: impl ToString) -> Answer {
+pub(super) fn refused(reason: impl ToString) -> Answer {
     Answer::Refused {
         reason: reason.to_string(),
     }
@@ -128,7 +133,7 @@ async fn next(
 }
 
 /// The attempt of a session, if it is this node's.
-async fn attempt(
+pub(super) async fn attempt(
     desk: &Desk,
     node: &NodeName,
     session: SessionId,

@@ -34,6 +34,8 @@ pub(in crate::site) struct Guard {
     releases: Semaphore,
     asked: Mutex<BTreeMap<SessionId, u8>>,
     said: Mutex<BTreeMap<[u8; 64], u64>>,
+    /// The last state of each session's log, and when it was told.
+    standing: Mutex<BTreeMap<SessionId, (u64, u64)>>,
 }
 
 impl Default for Guard {
@@ -43,6 +45,7 @@ impl Default for Guard {
             releases: Semaphore::new(RELEASES),
             asked: Mutex::default(),
             said: Mutex::default(),
+            standing: Mutex::default(),
         }
     }
 }
@@ -81,6 +84,21 @@ impl Guard {
             *times += 1;
         }
         self.releases.acquire().await.ok()
+    }
+
+    /// True if the state of a session's log is later than the one before, and of another second: each is an entry of a register for ever.
+    pub(super) fn goes_on(&self, session: SessionId, records: u64, now: u64) -> bool {
+        let mut standing = lock(&self.standing);
+        if standing.len() >= REMEMBERED {
+            standing.clear();
+        }
+        match standing.get(&session) {
+            Some((before, at)) if records <= *before || now <= *at => false,
+            _ => {
+                standing.insert(session, (records, now));
+                true
+            }
+        }
     }
 
     /// True if a request was not made before. `time` is the request's own; one from outside of the window is refused elsewhere.
@@ -168,6 +186,18 @@ mod tests {
         }
         assert!(guard.release(session(1)).await.is_none());
         assert!(guard.release(session(2)).await.is_some());
+    }
+
+    #[test]
+    fn the_state_of_a_log_goes_on_and_not_too_often() {
+        let guard = Guard::default();
+        let session = |byte| SessionId::from_random([byte; 10]);
+        assert!(guard.goes_on(session(1), 10, 100));
+        assert!(!guard.goes_on(session(1), 20, 100), "the same second");
+        assert!(!guard.goes_on(session(1), 10, 200), "the same state");
+        assert!(!guard.goes_on(session(1), 9, 200), "an earlier one");
+        assert!(guard.goes_on(session(2), 9, 100));
+        assert!(guard.goes_on(session(1), 11, 101));
     }
 
     #[test]

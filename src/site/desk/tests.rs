@@ -14,8 +14,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     jobs,
-    node::protocol::{Ended, Work, object_path},
+    node::protocol::{Ended, Standing, Work, object_path},
+    registers,
     site::Role,
+    state::LogOf,
 };
 
 struct World {
@@ -253,6 +255,46 @@ async fn a_session_is_ended_and_opened_by_its_own_node_with_its_own_lease() {
     assert_eq!(why(&answer), "no such session of this node");
     let end = world.ended(&other, Cause::NoKey);
     assert!(matches!(world.call(1, end).await, Answer::Settled));
+}
+
+/// Of the node that runs it, under its own fence, later than the one before, and while it runs.
+#[tokio::test]
+async fn the_state_of_a_running_log_is_its_own_nodes() {
+    let world = world().await;
+    let (_, own) = world.lease(0, 1).await;
+    let said = |fence: Fence, records| {
+        Call::Standing(Standing {
+            session: own.session,
+            fence,
+            records,
+            root: [4; 32],
+            chain: [5; 32],
+        })
+    };
+    let register = registers::directory(&world.desk.state, &client(1));
+    let entries = || {
+        let register = safelight_audit::Register::open(&register).unwrap();
+        register.entries(0, register.size()).unwrap()
+    };
+    let answer = world.call(1, said(own.fence, 9)).await;
+    assert_eq!(why(&answer), "no such session of this node");
+    let answer = world.call(0, said(Fence(own.fence.0 + 1), 9)).await;
+    assert_eq!(why(&answer), "the session's lease is over");
+    assert!(matches!(
+        world.call(0, said(own.fence, 9)).await,
+        Answer::Settled
+    ));
+    let answer = world.call(0, said(own.fence, 9)).await;
+    assert!(why(&answer).contains("is no later one"), "{answer:?}");
+    let all = entries();
+    let statement = safelight_audit::Statement::read(&all[0]).unwrap();
+    assert_eq!((all.len(), statement.records), (1, 9));
+    assert_eq!(statement.log, LogOf::Session(own.session).id(own.job));
+    let end = world.ended(&own, Cause::Exited { code: 1 });
+    assert!(matches!(world.call(0, end).await, Answer::Settled));
+    let answer = world.call(0, said(own.fence, 99)).await;
+    assert_eq!(why(&answer), "the session's lease is over");
+    assert_eq!(entries().len(), 1);
 }
 
 #[tokio::test]

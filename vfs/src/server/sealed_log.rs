@@ -11,7 +11,11 @@ use safelight_policies::{
 };
 use safelight_seal::audit_key::AuditKey;
 
-use crate::log::{Log, Lost};
+use super::ancestry;
+use crate::{
+    log::{Log, Lost},
+    view::Clock,
+};
 
 /// A log whose records only the client can read.
 ///
@@ -23,6 +27,7 @@ pub struct SealedLog {
     state: Mutex<State>,
     session: SessionId,
     trouble: Mutex<Sender<Cause>>,
+    clock: Clock,
 }
 
 struct State {
@@ -49,6 +54,7 @@ impl SealedLog {
         key: AuditKey,
         (session, room): (SessionId, u64),
         trouble: Sender<Cause>,
+        clock: Clock,
     ) -> Self {
         Self {
             state: Mutex::new(State {
@@ -59,6 +65,7 @@ impl SealedLog {
             }),
             session,
             trouble: Mutex::new(trouble),
+            clock,
         }
     }
 
@@ -118,6 +125,10 @@ impl Log for SealedLog {
         })
     }
 
+    fn began(&self, pid: u32, comm: &str) -> Result<(), Lost> {
+        self.record(ancestry::program(pid, comm, self.clock))
+    }
+
     fn not_authentic(&self, object: ObjectId) {
         tracing::error!(%object, "an object is not authentic");
         self.tell(Cause::NotAuthentic);
@@ -156,7 +167,13 @@ mod tests {
             .unwrap()
             .audit_key(session);
         let (tell, told) = mpsc::channel();
-        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, (session, 1 << 20), tell);
+        let log = SealedLog::new(
+            Recorder::new(ours).unwrap(),
+            key,
+            (session, 1 << 20),
+            tell,
+            || 1,
+        );
         assert!(log.record(access(100)).is_err());
         assert_eq!(told.try_recv(), Ok(Cause::AuditLost));
     }
@@ -176,7 +193,13 @@ mod tests {
             .unwrap()
             .audit_key(session);
         let (tell, told) = mpsc::channel();
-        let log = SealedLog::new(Recorder::new(ours).unwrap(), key, (session, 1000), tell);
+        let log = SealedLog::new(
+            Recorder::new(ours).unwrap(),
+            key,
+            (session, 1000),
+            tell,
+            || 1,
+        );
         let mut recorded = 0;
         while log.record(access(100)).is_ok() {
             recorded += 1;

@@ -18,31 +18,49 @@ const NAME_MAX: usize = 64;
 /// Files of those who asked last.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
-    open: Mutex<Vec<(u32, File)>>,
+    open: Mutex<Vec<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    pid: u32,
+    file: File,
+    /// What it called itself last.
+    name: String,
 }
 
 impl Callers {
-    /// What a process calls itself; empty if it is gone, or the kernel itself.
-    pub(super) fn name(&self, pid: u32) -> String {
+    /// What a process calls itself, empty if it is gone, or the kernel itself; and whether that is news: it was not among those who asked
+    /// last, or had another name.
+    pub(super) fn name(&self, pid: u32) -> (String, bool) {
         if pid == 0 {
-            return String::new();
+            return (String::new(), false);
         }
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = open.iter().position(|(known, _)| *known == pid) {
-            if let Some(name) = read(&open[at].1) {
-                return name;
+        if let Some(at) = open.iter().position(|known| known.pid == pid) {
+            let known = &mut open[at];
+            if let Some(name) = read(&known.file) {
+                let is_new = name != known.name;
+                if is_new {
+                    known.name.clone_from(&name);
+                }
+                return (name, is_new);
             }
             open.remove(at);
         }
         let Ok(file) = File::open(format!("/proc/{pid}/comm")) else {
-            return String::new();
+            return (String::new(), false);
         };
         let name = read(&file).unwrap_or_default();
         if open.len() >= OPEN_MAX {
             open.remove(0);
         }
-        open.push((pid, file));
-        name
+        open.push(Known {
+            pid,
+            file,
+            name: name.clone(),
+        });
+        (name, true)
     }
 }
 
@@ -69,35 +87,43 @@ mod tests {
             .unwrap();
         let pid = shell.id();
         let becomes = |name: &str| {
-            while callers.name(pid) != name {
+            while callers.name(pid).0 != name {
                 std::thread::yield_now();
             }
         };
         becomes("sh");
         drop(shell.stdin.take());
         becomes("sleep");
+        assert!(!callers.name(pid).1, "no news");
         shell.kill().unwrap();
         shell.wait().unwrap();
-        assert_eq!(callers.name(pid), "");
-        assert_eq!(callers.name(0), "");
+        assert_eq!(callers.name(pid), (String::new(), false));
+        assert_eq!(callers.name(0), (String::new(), false));
     }
 
     #[test]
     fn few_files_stay_open() {
         let callers = Callers::default();
         let own = std::process::id();
-        for _ in 0..3 {
-            assert!(!callers.name(own).is_empty());
+        for turn in 0..3 {
+            let (name, is_new) = callers.name(own);
+            assert!(!name.is_empty());
+            assert_eq!(is_new, turn == 0);
         }
         assert_eq!(callers.open.lock().unwrap().len(), 1);
         let mut open = callers.open.lock().unwrap();
+        let other = || Known {
+            pid: 0,
+            file: File::open("/proc/self/comm").unwrap(),
+            name: String::new(),
+        };
         while open.len() < OPEN_MAX {
-            open.push((0, File::open("/proc/self/comm").unwrap()));
+            open.push(other());
         }
-        open.retain(|(pid, _)| *pid == 0);
-        open.push((0, File::open("/proc/self/comm").unwrap()));
+        open.retain(|known| known.pid == 0);
+        open.push(other());
         drop(open);
-        assert!(!callers.name(own).is_empty());
+        assert!(callers.name(own).1);
         assert_eq!(callers.open.lock().unwrap().len(), OPEN_MAX);
     }
 }

@@ -193,7 +193,7 @@ fn what_was_answered_before_a_kill_at_any_moment_is_on_the_log() {
 #[ignore = "long: two hundred kills; run by make test-all"]
 fn what_was_answered_before_two_hundred_kills_is_on_the_log() {
     if can_mount("what_was_answered_before_two_hundred") {
-        at_moments(0xda12_c200_2d, 200);
+        at_moments(0xda12_c202, 200);
     }
 }
 
