@@ -322,6 +322,8 @@ impl Link {
         let begun = self
             .outbox
             .begin(self.key(), seen, (now, random), &mut journal);
+        // The other site may have nothing else to read of the new run, and writes its prekeys only then.
+        self.beat = 0;
         begun.or_fail(Kind::Environment).map(drop)
     }
 

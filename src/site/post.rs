@@ -13,6 +13,9 @@ use super::{
 };
 use crate::failure::{Failure, Kind};
 
+/// How soon after the last sign of life there may be another one for a sender that lost count, in seconds.
+const TOLD: u64 = 10;
+
 impl Site {
     /// Takes up anew each link of which a command changed what the ledger remembers.
     pub(super) fn refresh(&mut self, _now: u64) -> Result<(), Failure> {
@@ -88,6 +91,9 @@ impl Site {
                 stopped = stopped.and(posted.map(drop));
             }
             let restored = self.links[index].restored.clone();
+            if report.untold && now >= self.links[index].beat.saturating_add(TOLD) {
+                self.links[index].beat = 0;
+            }
             self.status.scanned(&peer.card.site, &report, restored, now);
             if let Some(error) = report.stopped {
                 stopped = stopped.and(Err(Failure::from_error(Kind::Environment, &error)));

@@ -141,7 +141,7 @@ fn long_ago(north: &Site) {
 }
 
 #[test]
-#[ignore = "long: two restores one after the other; once in several runs the last job waits for its letter to be offered again, after ten minutes"]
+#[ignore = "long: two restores one after the other"]
 fn a_site_that_was_restored_finds_out_and_goes_on() {
     if !farm_requires(&[]) {
         return;

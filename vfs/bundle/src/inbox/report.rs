@@ -125,6 +125,9 @@ pub struct Report {
     pub receipts: Vec<Owed>,
     /// What was refused.
     pub refused: Vec<Refused>,
+    /// A letter that nobody answers was refused for its number. Its sender lost count, and learns that from a sign of life, which says what was
+    /// seen of it.
+    pub untold: bool,
     /// What waits.
     pub waiting: Vec<Waiting>,
     /// What somebody should look at.

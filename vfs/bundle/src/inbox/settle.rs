@@ -90,12 +90,17 @@ impl Inbox {
         let code = refusal.code();
         self.settle(name.entry(), false, scan.now);
         self.set_aside(name.entry(), Some(name), refusal, scan);
-        if name.kind.is_answered() && self.echoes.may(scan.now) {
+        if !self.echoes.may(scan.now) {
+            return;
+        }
+        if name.kind.is_answered() {
             scan.report.receipts.push(Owed {
                 to: name.from,
                 of,
                 verdict: Verdict::Refused { code },
             });
+        } else {
+            scan.report.untold = true;
         }
     }
 

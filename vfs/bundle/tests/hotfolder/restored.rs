@@ -158,6 +158,48 @@ fn a_sender_that_lost_count_is_told_so_by_a_sign_of_life() {
     assert_eq!(posted.seq.number, 1);
 }
 
+/// Twice restored, or with a clock that was set back: the new run is older than the one that the other side knows.
+#[test]
+fn a_sender_with_nothing_to_be_answered_learns_that_its_run_is_over() {
+    let (mut client, mut site) = pair();
+    let (to, from) = (site.signer.key(), client.signer.key());
+    let (medium, mut now) = (Rough::new(1, 0), NOW);
+    let begin = |client: &mut Party, seen, now| {
+        let Party { outbox, ledger, .. } = client;
+        outbox.begin(to, seen, (now, [7; 3]), ledger).unwrap()
+    };
+    client.announce(1, to, &[b"one"], now);
+    turns(&mut client, &mut site, &medium, &mut now);
+    let backup = client.ledger.clone();
+    begin(&mut client, None, now + DAY);
+    client.announce(2, to, &[b"two"], now + DAY);
+    now += DAY;
+    turns(&mut client, &mut site, &medium, &mut now);
+    assert_eq!(site.ledger.jobs().len(), 2);
+    let known = site.inbox.newest(&from).unwrap();
+    restore(&mut client, &backup, now);
+    let stale = begin(&mut client, None, now - DAY / 2);
+    assert!(stale < known.epoch);
+    let alive = |party: &mut Party, to, last_seen, now| {
+        party.post(to, now, |stamp| Heartbeat { stamp, last_seen });
+        party.push(&medium, now);
+    };
+    alive(&mut client, to, None, now);
+    let report = site.turn(&medium, now);
+    // It owes no receipt, so the site is to say by itself what it has seen.
+    assert!(report.untold && report.receipts.is_empty(), "{report:?}");
+    assert!(!site.turn(&medium, now).untold, "once for each letter");
+    alive(&mut site, from, Some(known), now);
+    client.turn(&medium, now);
+    assert_eq!(newest_heard(&client), Some(known));
+    assert!(client.outbox.lost_count(&to, known, now));
+    let next = begin(&mut client, Some(known), now - DAY / 2);
+    assert!(next > known.epoch);
+    alive(&mut client, to, None, now);
+    assert!(!site.turn(&medium, now).untold);
+    assert_eq!(site.inbox.newest(&from).unwrap().epoch, next);
+}
+
 #[test]
 fn what_no_other_letter_tells_is_kept_back_and_goes_again_when_somebody_says_so() {
     let (mut client, mut site) = pair();
