@@ -326,6 +326,8 @@ impl Submitting<'_> {
     fn pack(&self, chosen: &[Chosen]) -> Result<Gathered, Failure> {
         let (area, key) = (self.sealing.area(), &self.secret.dedup);
         let mut packing = Packing::begin();
+        let selections: Vec<_> = chosen.iter().map(|it| it.selection.clone()).collect();
+        packing.expect(move |over| selections.iter().map(|it| it.measure(over)).sum());
         let (mut trees, mut remembered) = (Vec::new(), Vec::new());
         for central in chosen {
             let known = match self.reread {

@@ -8,6 +8,7 @@ mod attributes;
 mod find;
 mod known;
 mod linked;
+mod measure;
 mod parts;
 mod select;
 

@@ -54,7 +54,7 @@ pub(super) enum Part {
 }
 
 /// The part of a directory that is packed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Selection {
     root: PathBuf,
     parts: BTreeMap<PathBuf, Part>,
