@@ -199,7 +199,7 @@ pub enum Op {
     Mknod,
     /// Started the session's command. `path` is the program, `to` the arguments joined by NUL.
     Exec,
-    /// A program began to ask. `path` is what it was called as, `to` what it comes from, nearest first: number and name, joined by NUL.
+    /// A program began to ask. `path` is its name, `to` what it comes from, nearest first: number and name, joined by NUL.
     Program,
 }
 

@@ -203,7 +203,7 @@ fn answers_are_narrowed_by_time_path_action_client_and_node() {
     );
 }
 
-/// Whatever asks for the client's files is named once, with what it was called as and what it comes from.
+/// Whatever asks for the client's files is named, with what it comes from.
 #[test]
 fn programs_inside_are_named_with_what_started_them() {
     let Some(jobs) = Jobs::new() else { return };

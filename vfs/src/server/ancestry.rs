@@ -1,6 +1,7 @@
 //! What a program comes from, as the kernel tells it while the program waits for its answer: it can neither end nor become another then.
 //!
-//! Evidence for a reader, never the ground of a decision. Names are what programs call themselves; who started whom is the kernel's word.
+//! Nothing of a program's memory is read, its command line neither: a job could lay a file of this very view there, and have us wait for
+//! ourselves. Evidence for a reader, never the ground of a decision. Names are what programs call themselves; who started whom is the kernel's word.
 
 use std::fs;
 
@@ -11,9 +12,6 @@ use crate::view::Clock;
 /// How far back it is followed.
 const PARENTS_MAX: usize = 16;
 
-/// The most bytes of what a program was called as.
-const CALLED_MAX: usize = 256;
-
 /// That a program began to ask.
 pub(super) fn program(pid: u32, comm: &str, clock: Clock) -> Access {
     Access {
@@ -21,18 +19,11 @@ pub(super) fn program(pid: u32, comm: &str, clock: Clock) -> Access {
         pid,
         comm: comm.to_owned(),
         op: Op::Program,
-        path: called(pid),
+        path: comm.as_bytes().to_vec(),
         to: Some(parents(pid).join("\0").into_bytes()),
         verdict: Verdict::Allowed,
         bytes: 0,
     }
-}
-
-/// What a program was called as: the first word of its command line.
-fn called(pid: u32) -> Vec<u8> {
-    let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let first = words.split(|byte| *byte == 0).next().unwrap_or_default();
-    first[..first.len().min(CALLED_MAX)].to_vec()
 }
 
 /// Whoever started it, and whoever started that, as far as the session goes: its first process is number one inside.
