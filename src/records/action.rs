@@ -5,7 +5,7 @@ use safelight_policies::event::{Control, Op};
 use super::What;
 
 /// Every action that a record can tell of, by name.
-pub(crate) const ACTIONS: [&str; 31] = [
+pub(crate) const ACTIONS: [&str; 35] = [
     "lookup",
     "open-read",
     "open-write",
@@ -35,6 +35,10 @@ pub(crate) const ACTIONS: [&str; 31] = [
     "delivered",
     "recovered",
     "hung-up",
+    "held",
+    "connecting",
+    "disconnected",
+    "doors-shut",
     "unreadable",
     "out-of-turn",
 ];
@@ -85,6 +89,10 @@ fn act(control: &Control) -> &'static str {
         Control::Delivered { .. } => "delivered",
         Control::Recovered { .. } => "recovered",
         Control::HungUp { .. } => "hung-up",
+        Control::Held { .. } => "held",
+        Control::Connecting { .. } => "connecting",
+        Control::Disconnected { .. } => "disconnected",
+        Control::DoorsShut { .. } => "doors-shut",
     }
 }
 

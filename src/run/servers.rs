@@ -29,7 +29,7 @@ use crate::{
 const PROMPT: Duration = Duration::from_secs(30);
 
 /// Ends a process: its channel is closed, it has a moment to follow, then it is killed.
-fn end(process: Process) {
+pub(super) fn end(process: Process) {
     let Process { mut child, channel } = process;
     drop(channel);
     let deadline = Instant::now() + PROMPT;

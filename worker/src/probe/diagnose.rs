@@ -192,6 +192,7 @@ pub(super) fn probe_limits() -> Limits {
         output: 1 << 16,
         files: 64,
         quota: 1 << 20,
+        io: None,
     }
 }
 
