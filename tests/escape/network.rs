@@ -67,7 +67,7 @@ fn in_a_network(test: impl FnOnce() + Send) {
             &["link", "set", "lo", "up"][..],
             &["addr", "add", "198.51.100.7/32", "dev", "lo"],
             &["addr", "add", "203.0.113.9/32", "dev", "lo"],
-            &["addr", "add", "2001:db8::7/128", "dev", "lo"],
+            &["addr", "add", "2001:db8::7/128", "dev", "lo", "nodad"],
         ] {
             let done = Command::new("ip").args(words).status().expect("ip");
             assert!(done.success(), "ip {words:?}");
@@ -283,6 +283,7 @@ fn a_flood_of_connections_is_bounded_and_ends_with_the_session() {
         assert_eq!(server.most.load(Ordering::SeqCst), 64);
         assert_eq!(records(&host, "connecting").len(), 100);
         assert_eq!(records(&host, "disconnected").len(), 100);
+        assert!(server.is_left_alone());
         // One that holds a connection for ever: it ends with the session, whatever the server thinks.
         let holds = "import socket, time\ns = socket.create_connection((\"198.51.100.7\", 27000)); s.recv(1); print('held', flush=True); time.sleep(600)";
         let mut run = session(&host, &policy, &[PYTHON, "-c", holds]);

@@ -6,7 +6,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 
 use super::{At, failed};
 use crate::{message::Failed, sys};
@@ -41,6 +41,10 @@ fn door(at: &SocketAddr) -> rustix::io::Result<OwnedFd> {
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let door = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // The kernel lets an IPv6 address be bound a moment after it was given; that moment is not waited for.
+    if at.is_ipv6() {
+        sockopt::set_ipv6_freebind(&door, true)?;
+    }
     bind(&door, at)?;
     listen(&door, WAITING)?;
     Ok(door)
