@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: setup build demo test test-all fuzz-short lint deny bench clean
+.PHONY: setup build demo test test-all test-kernels fuzz-short lint deny bench clean
 
 PACKAGES := povray povray-examples povray-includes blender ffmpeg imagemagick python3-numpy git gcc libc6-dev fuse3 bubblewrap strace \
   python3 python3-venv util-linux e2fsprogs iproute2
@@ -44,6 +44,16 @@ test: setup
 # And the long ones. Two of the ignored are no tests: another test starts and kills them.
 test-all: test
 	cargo test --workspace --no-fail-fast -- --ignored --skip the_process_that_is_killed --skip the_farm_that_is_killed
+
+# The suite of escapes and limits inside Debian's 6.1 and 6.12, on an emulated machine: about a quarter of an hour for each on two processors that
+# nobody else uses. Not part of test-all: on a machine with other load its guests run out of time.
+KERNEL_PACKAGES := qemu-system-x86 busybox-static cpio e2fsprogs binutils xz-utils
+test-kernels: PACKAGES += $(KERNEL_PACKAGES)
+test-kernels: setup
+	cargo build --bin safelight
+	@suite="$$(cargo test --test escape --no-run 2>&1 | sed -n 's/.*Executable .*(\(.*\)).*/\1/p')"; \
+	[ -x "$$suite" ] || { cargo test --test escape --no-run; exit 1; }; \
+	tests/kernels/run.sh "$${CARGO_TARGET_DIR:-target}/debug/safelight" "$$suite"
 
 # Every parser of bytes that are not ours, with made-up bytes: FUZZ_SECONDS for each target, beginning with the corpus. What is found is left in
 # fuzz/artifacts; it belongs into fuzz/corpus once it is mended. `cargo fuzz run` needs nightly only for its sanitizers, which are left out:

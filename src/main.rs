@@ -18,6 +18,7 @@ mod opened;
 mod packed;
 mod policy_source;
 mod process;
+mod proxy;
 mod reader;
 mod records;
 mod registers;

@@ -105,6 +105,10 @@ pub(crate) fn internal_main() -> Option<ExitCode> {
                 EXPAND,
             ))
         }
+        crate::proxy::COMMAND => {
+            crate::terminal::start_logging();
+            Some(crate::proxy::main())
+        }
         "__audit" => {
             crate::terminal::start_logging();
             Some(audit_main())

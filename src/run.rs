@@ -9,6 +9,7 @@ mod arguments;
 mod attempt;
 mod books;
 mod client;
+mod doors;
 mod home;
 mod servers;
 mod settle;
@@ -21,6 +22,7 @@ pub(crate) use self::{
     attempt::{Attempt, Ending},
     books::{Books, LEASE_MARGIN, NODE as OWN_NODE, node_name as own_node, sign_lease, site_key},
     client::run as client,
+    doors::Recorded,
     home::run as home,
     servers::{AuditWriter, KeyWarden, ViewIo, ViewServer},
     signals::{Signals, stay_on_hang_up},

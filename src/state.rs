@@ -22,6 +22,8 @@ pub(crate) mod user {
     pub(crate) const AUDIT: u32 = BASE + 2;
     /// The group that reads sealed objects.
     pub(crate) const AREA: u32 = BASE + 3;
+    /// The proxy that carries sessions' connections.
+    pub(crate) const PROXY: u32 = BASE + 4;
     /// The first slot's session; each slot has two.
     const SLOTS: u32 = BASE + 1000;
 

@@ -33,6 +33,7 @@ fn root() -> Entry {
 
 #[test]
 fn a_manifest_of_a_million_files_takes_no_more_than_its_entries() {
+    let _alone = crate::bounded::alone();
     let file = |number: u32| {
         let (len, segments) = (0, Vec::new());
         entry(
@@ -53,6 +54,7 @@ fn a_manifest_of_a_million_files_takes_no_more_than_its_entries() {
 
 #[test]
 fn a_manifest_that_says_that_millions_follow_allocates_nothing_for_them() {
+    let _alone = crate::bounded::alone();
     let bytes = manifest(vec![root()]);
     // The number of entries is after the path of the one tree: it was one, and becomes four million.
     let at = bytes
@@ -67,6 +69,7 @@ fn a_manifest_that_says_that_millions_follow_allocates_nothing_for_them() {
 
 #[test]
 fn a_deep_tree_is_read_without_a_deep_stack() {
+    let _alone = crate::bounded::alone();
     // As deep as a path of 4,096 bytes can be.
     let path = |depth: usize| vec!["d"; depth].join("/").into_bytes();
     let directory = |depth| entry(path(depth), EntryKind::Directory { opaque: false });
@@ -85,6 +88,7 @@ fn a_deep_tree_is_read_without_a_deep_stack() {
 
 #[test]
 fn the_longest_list_of_blobs_takes_no_more_than_its_entries() {
+    let _alone = crate::bounded::alone();
     let blob = |number: u32| {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&number.to_be_bytes());

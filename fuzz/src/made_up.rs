@@ -78,6 +78,7 @@ fn random() -> u64 {
 
 #[test]
 fn made_up_bytes_break_no_parser() {
+    let _alone = crate::bounded::alone();
     let seed = number_of("SAFELIGHT_FUZZ_SEED").unwrap_or_else(random);
     let inputs = number_of("SAFELIGHT_FUZZ_INPUTS").unwrap_or(INPUTS);
     let mut numbers = Numbers(seed);

@@ -23,6 +23,7 @@ pub(crate) fn corpus(target: &str) -> PathBuf {
 
 #[test]
 fn nothing_in_the_corpus_breaks_a_parser() {
+    let _alone = crate::bounded::alone();
     for (target, check, choices) in TARGETS {
         let mut taken = BTreeSet::new();
         let mut tried = 0;
@@ -51,6 +52,7 @@ fn nothing_in_the_corpus_breaks_a_parser() {
 /// To write what is missing: `SAFELIGHT_GOLDEN=new cargo test --test parsers`, which replaces nothing.
 #[test]
 fn the_corpus_begins_with_what_our_own_code_writes() {
+    let _alone = crate::bounded::alone();
     for seed in seeds::all() {
         let path = corpus(seed.target).join(&seed.name);
         if std::env::var_os("SAFELIGHT_GOLDEN").is_some_and(|it| it == "new") && !path.exists() {

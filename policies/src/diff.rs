@@ -28,6 +28,8 @@ pub enum About {
     Device,
     /// A variable that a job may set.
     Variable,
+    /// An address outside.
+    Address,
     /// System calls.
     Calls,
     /// What lies below a central path.
@@ -87,6 +89,7 @@ impl Policy {
         let mut all = self.paths_beyond(base);
         all.extend(self.tmp_beyond(base));
         all.extend(self.names_beyond(base));
+        all.extend(self.reach_beyond(base));
         all.extend(self.calls_beyond(base));
         all.extend(self.central_beyond(base));
         all.extend(self.limits_beyond(base));
@@ -201,17 +204,43 @@ impl Policy {
         all
     }
 
+    fn reach_beyond(&self, base: &Self) -> impl Iterator<Item = Allowance> {
+        let more = |(at, _): &(&String, _)| !base.layer.reach.contains_key(*at);
+        let reach = self.layer.reach.iter().filter(more);
+        reach.map(|(at, entry)| Allowance {
+            about: About::Address,
+            text: format!("reach {at} by TCP"),
+            origin: Some(entry.origin.clone()),
+            reason: Some(entry.reason.clone()),
+        })
+    }
+
     fn limits_beyond(&self, base: &Self) -> Vec<Allowance> {
         let mut all = Vec::new();
+        if let (None, Some(there)) = (self.limits.io, base.limits.io) {
+            all.push(Allowance {
+                about: About::Limit,
+                text: format!(
+                    "read and write disks as fast as they are, not only {} a second",
+                    show_bytes(there)
+                ),
+                origin: None,
+                reason: None,
+            });
+        }
         for (limit, at) in &self.layer.limits {
-            let there = base.layer.limits.get(limit).map_or(0, |at| at.value);
+            // Where none is set, any is less.
+            let unset = if *limit == Limit::Io { u64::MAX } else { 0 };
+            let there = base.layer.limits.get(limit).map_or(unset, |at| at.value);
             if at.value <= there {
                 continue;
             }
             let show = |amount: u64| match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(amount),
                 Limit::Pids | Limit::Files | Limit::Entries => amount.to_string(),
-                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => show_bytes(amount),
+                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records | Limit::Io => {
+                    show_bytes(amount)
+                }
             };
             let what = match limit {
                 Limit::Memory => "of memory",
@@ -223,6 +252,7 @@ impl Policy {
                 Limit::Quota => "written to its views",
                 Limit::Entries => "names added to its views",
                 Limit::Records => "of records on the audit log",
+                Limit::Io => "read from disks a second, and as much written",
             };
             all.push(Allowance {
                 about: About::Limit,

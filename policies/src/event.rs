@@ -116,6 +116,85 @@ pub enum Control {
         /// The hash of the certificate's text, as a leaf of a log's tree.
         certificate: [u8; 32],
     },
+    /// What held a session to its limits, and how near it came to them.
+    Held {
+        /// The session.
+        session: SessionId,
+        /// Its memory: the most bytes at a time, and how many processes that ended.
+        memory: Hold,
+        /// Its processes: the most at a time, and how often one more was refused.
+        processes: Hold,
+        /// Its share of the processors: the microseconds that it had.
+        processors: Hold,
+        /// What it read from and wrote to disks itself, in bytes; what its view server does for it is not in it.
+        disk: Hold,
+    },
+    /// A process of the session is about to be connected to an address that its policy names.
+    Connecting {
+        /// The session.
+        session: SessionId,
+        /// Counts the session's connections, from one.
+        number: u32,
+        /// Address and port.
+        to: String,
+    },
+    /// A connection is over, or never was.
+    Disconnected {
+        /// The session.
+        session: SessionId,
+        /// Which.
+        number: u32,
+        /// Bytes that the session sent.
+        sent: u64,
+        /// Bytes that it received.
+        received: u64,
+        /// The error number that it ended with; 0 if it ended well.
+        errno: i32,
+    },
+    /// The session made as many connections as it may: there will be no more.
+    DoorsShut {
+        /// The session.
+        session: SessionId,
+        /// How many there were.
+        after: u32,
+    },
+}
+
+/// How a session was held to one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// By what.
+    pub by: By,
+    /// How much it took, if that is known.
+    pub most: Option<u64>,
+    /// How often the limit stood in its way, as far as it is counted.
+    pub refused: u64,
+}
+
+/// What holds a session to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum By {
+    /// The kernel, by a control group.
+    ControlGroup,
+    /// The kernel, by a limit of its processes.
+    ProcessLimit,
+    /// The agent, by looking at it: what is quick has more for a moment.
+    Watchdog,
+    /// Nothing: the policy sets no limit, or the host cannot hold to it.
+    Nothing,
+}
+
+impl By {
+    /// In a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ControlGroup => "control-group",
+            Self::ProcessLimit => "process-limit",
+            Self::Watchdog => "watchdog",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 /// What a process inside the session did to the client's files. Sealed before it leaves the view server.

@@ -276,11 +276,28 @@ impl Policy {
     }
 
     fn explain_address(&self, address: &str) -> Explanation {
+        let tcp = address.strip_prefix("tcp:").unwrap_or(address);
+        if let Some(entry) = self.layer.reach.get(tcp) {
+            let why = format!(
+                "{}; through a proxy, each connection on the log",
+                entry.reason
+            );
+            return ruled(
+                Verdict::Allowed,
+                format!("reach tcp {tcp}"),
+                &entry.origin,
+                &why,
+            );
+        }
         let wanted = self.layer.features.get(&Feature::NetworkNamespace);
         let (verdict, why) = match wanted.map(|at| at.value) {
             Some(Requirement::Require) => (
                 Verdict::Denied,
-                "the session's network has no interface that leads anywhere",
+                if self.layer.reach.is_empty() {
+                    "the session's network has no interface that leads anywhere"
+                } else {
+                    "the session's network leads to the addresses and ports that the policy names, and nowhere else"
+                },
             ),
             Some(Requirement::BestEffort) => (
                 Verdict::Filtered,

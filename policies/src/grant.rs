@@ -3,7 +3,7 @@
 //! Holding a [`Grant`] *is* the permission: only the judge makes one, it cannot be read from a file or a socket, and the worker spends
 //! it on a plan. Its [`Terms`] can be printed, which is what `--dry-run` does.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,8 @@ pub struct Terms {
     pub env: BTreeMap<String, String>,
     /// Names of variables that a job may set for itself.
     pub env_pass: Vec<String>,
+    /// Addresses outside that may be reached, through a proxy.
+    pub reach: Vec<SocketAddr>,
     /// The system calls that may be made, sorted, and the answer to the others.
     pub seccomp: Seccomp,
     /// Amounts.
@@ -146,6 +148,8 @@ pub struct Limits {
     pub entries: u64,
     /// Bytes of records that a session may put on the audit log.
     pub records: u64,
+    /// Bytes a second that a session, and its view server for it, may read from disks, and as many write; `None` is as many as there are.
+    pub io: Option<u64>,
 }
 
 /// Something the kernel enforces.

@@ -64,6 +64,7 @@ impl Policy {
             devices: self.layer.devices.keys().cloned().collect(),
             env,
             env_pass: self.layer.env_pass.keys().cloned().collect(),
+            reach: self.layer.reach.values().map(|entry| entry.value).collect(),
             seccomp: Seccomp {
                 allow: self.allowed_calls().into_keys().collect(),
                 on_deny: self.on_deny.value,

@@ -3,7 +3,7 @@
 //! Merging is by key. The nearer policy's statement about a thing replaces the farther one's; statements about different things unite.
 //! Denials therefore always unite, as a denial is never replaced by anything but the same denial.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{
     grant::{Feature, Missing, OnDeny, Requirement, Rights},
@@ -18,6 +18,7 @@ pub(crate) struct Layer {
     pub(crate) devices: BTreeMap<String, Entry<()>>,
     pub(crate) env: BTreeMap<String, Entry<String>>,
     pub(crate) env_pass: BTreeMap<String, Entry<()>>,
+    pub(crate) reach: BTreeMap<String, Entry<SocketAddr>>,
     pub(crate) call_list: Option<At<String>>,
     pub(crate) on_deny: Option<At<OnDeny>>,
     pub(crate) calls: BTreeMap<String, Entry<()>>,
@@ -59,6 +60,7 @@ pub(crate) enum Limit {
     Quota,
     Entries,
     Records,
+    Io,
 }
 
 impl Limit {
@@ -74,6 +76,7 @@ impl Limit {
             Self::Quota => ("limits.quota", 0, 1 << 50),
             Self::Entries => ("limits.entries", 0, 1 << 22),
             Self::Records => ("limits.records", 64 << 10, 1 << 40),
+            Self::Io => ("limits.io", 64 << 10, 1 << 40),
         }
     }
 }
@@ -91,6 +94,7 @@ impl Layer {
         self.devices.extend(nearer.devices);
         self.env.extend(nearer.env);
         self.env_pass.extend(nearer.env_pass);
+        self.reach.extend(nearer.reach);
         self.calls.extend(nearer.calls);
         self.denied_calls.extend(nearer.denied_calls);
         self.limits.extend(nearer.limits);

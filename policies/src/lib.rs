@@ -27,6 +27,7 @@ mod origin;
 mod parse;
 mod place;
 mod policy;
+pub mod reach;
 mod text;
 mod warning;
 

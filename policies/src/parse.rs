@@ -206,6 +206,7 @@ impl<'a> Reader<'a> {
             devices: self.unique("device", &raw.device, |item| self.device(item))?,
             env: self.unique("variable", &raw.env, |item| self.env(item))?,
             env_pass: self.unique("variable", &raw.env_pass, |item| self.env_pass(item))?,
+            reach: self.unique("address", &raw.reach, |item| self.reach(item))?,
             call_list: raw
                 .seccomp
                 .base

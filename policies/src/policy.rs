@@ -15,6 +15,7 @@ use crate::{
     layer::{Layer, Limit},
     origin::{At, Entry, Origin},
     place::overlap,
+    reach::REACH_MAX,
 };
 
 /// A policy, ready to answer.
@@ -73,6 +74,8 @@ impl Policy {
             quota: limit(Limit::Quota)?,
             entries: limit(Limit::Entries)?,
             records: limit(Limit::Records)?,
+            // Where no policy says anything, none is set.
+            io: layer.limits.get(&Limit::Io).map(|at| at.value),
         };
         let on_deny = layer
             .on_deny
@@ -90,6 +93,7 @@ impl Policy {
             return Err(unset(&format!("features.{feature}")));
         }
         check_tmp(&layer)?;
+        check_reach(&layer)?;
         Ok(Self {
             name,
             origin,
@@ -170,6 +174,9 @@ impl Policy {
         push(&mut lines, &layer.env_pass, |name, ()| {
             format!("env-pass {name}")
         });
+        push(&mut lines, &layer.reach, |_, address| {
+            format!("reach tcp {address}")
+        });
         lines.extend(self.scalar_lines());
         push(&mut lines, &self.allowed_calls(), |call, ()| {
             format!("call {call}")
@@ -197,7 +204,7 @@ impl Policy {
             let amount = match limit {
                 Limit::Wall | Limit::TermGrace => show_seconds(at.value),
                 Limit::Pids | Limit::Files | Limit::Entries => at.value.to_string(),
-                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => {
+                Limit::Memory | Limit::Output | Limit::Quota | Limit::Records | Limit::Io => {
                     show_bytes(at.value)
                 }
             };
@@ -235,6 +242,33 @@ impl Policy {
             .filter(|(call, _)| !self.layer.denied_calls.contains_key(*call))
             .map(|(call, entry)| (call.clone(), entry.clone()))
             .collect()
+    }
+}
+
+/// Addresses are reached through a proxy out of a network that is the session's own; there are not more than can be handed over.
+fn check_reach(layer: &Layer) -> Result<(), Error> {
+    let Some((_, first)) = layer.reach.first_key_value() else {
+        return Ok(());
+    };
+    let invalid = |origin: &Origin, value: String, problem: &str| Error::Invalid {
+        origin: origin.clone(),
+        what: "address",
+        value,
+        problem: problem.to_owned(),
+    };
+    if layer.reach.len() > REACH_MAX {
+        let problem = format!("a policy has at most {REACH_MAX}");
+        let value = format!("{} addresses", layer.reach.len());
+        return Err(invalid(&first.origin, value, &problem));
+    }
+    let network = layer.features.get(&Feature::NetworkNamespace);
+    match network {
+        Some(at) if at.value != Requirement::Require => Err(invalid(
+            &at.origin,
+            first.value.to_string(),
+            "the policy does not require a network of the session's own, so every address is reached, not this one",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct PolicyText {
     #[serde(default)]
     pub(crate) env_pass: Vec<NameText>,
     #[serde(default)]
+    pub(crate) reach: Vec<ReachText>,
+    #[serde(default)]
     pub(crate) seccomp: SeccompText,
     #[serde(default)]
     pub(crate) limits: LimitsText,
@@ -43,6 +45,13 @@ pub(crate) struct RootText {
     pub(crate) rights: Rights,
     #[serde(default = "missing_is_an_error")]
     pub(crate) missing: Missing,
+    pub(crate) reason: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReachText {
+    pub(crate) tcp: Spanned<String>,
     pub(crate) reason: Spanned<String>,
 }
 
@@ -106,6 +115,7 @@ pub(crate) struct LimitsText {
     pub(crate) quota: Option<Spanned<String>>,
     pub(crate) entries: Option<Spanned<u64>>,
     pub(crate) records: Option<Spanned<String>>,
+    pub(crate) io: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]

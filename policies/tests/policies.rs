@@ -888,6 +888,53 @@ mod explaining {
         );
     }
 
+    #[test]
+    fn an_address_is_reached_if_it_is_named_with_its_port() {
+        let named = "[[reach]]\ntcp = \"192.0.2.10:27000\"\nreason = \"licences\"";
+        let policy = over_generic(named);
+        let verdict = |address: &str| explain(&policy, Query::Address(address)).0;
+        assert_eq!(verdict("192.0.2.10:27000"), Verdict::Allowed);
+        assert_eq!(verdict("tcp:192.0.2.10:27000"), Verdict::Allowed);
+        for other in [
+            "192.0.2.10:27001",
+            "192.0.2.10",
+            "192.0.2.11:27000",
+            "udp:192.0.2.10:27000",
+            "licences:27000",
+        ] {
+            assert_eq!(verdict(other), Verdict::Denied, "{other}");
+        }
+        let grant = policy.admit(&request(&[])).unwrap();
+        assert_eq!(grant.terms().reach, ["192.0.2.10:27000".parse().unwrap()]);
+        let more = over_generic("").diff(&policy).more;
+        let [more] = &more[..] else {
+            panic!("{more:#?}");
+        };
+        assert_eq!(more.text, "reach 192.0.2.10:27000 by TCP");
+        // What is not one host's, and what would be reached anyway.
+        for wrong in [
+            "[[reach]]\ntcp = \"licences:27000\"\nreason = \"x\"",
+            "[[reach]]\ntcp = \"192.0.2.10:27000\"",
+            &format!("{named}\n[features]\nnetwork-namespace = \"off\""),
+            &(0..17)
+                .map(|n| format!("[[reach]]\ntcp = \"192.0.2.{n}:1\"\nreason = \"x\"\n"))
+                .collect::<String>(),
+        ] {
+            let refused = own(&format!("extends = [\"generic\"]\n{wrong}"));
+            assert!(refused.is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rate_of_disks_is_none_unless_it_is_said_and_any_is_less_than_none() {
+        let (free, slow) = (over_generic(""), over_generic("[limits]\nio = \"4MiB\""));
+        assert_eq!((free.limits().io, slow.limits().io), (None, Some(4 << 20)));
+        assert!(slow.canonical().contains("\nlimits.io 4MiB\n"));
+        let diff = free.diff(&slow);
+        assert!(diff.more.is_empty() && diff.less.len() == 1, "{diff:#?}");
+        assert!(own("extends = [\"generic\"]\n[limits]\nio = \"1KiB\"").is_err());
+    }
+
     proptest! {
         #[test]
         fn what_is_explained_is_what_is_decided(path in "[a-c./]{0,8}") {

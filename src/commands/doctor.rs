@@ -48,6 +48,9 @@ pub(crate) struct BehindArgs {
     /// Where the command may write
     #[arg(long, default_value = "/tmp")]
     scratch: String,
+    /// Landlock as a kernel has it whose ABI is no newer than this
+    #[arg(long, default_value_t = u32::MAX, hide_default_value = true)]
+    landlock_abi: u32,
     /// The wall: landlock, seccomp, user or capabilities
     wall: OsString,
     /// What to run
@@ -134,7 +137,8 @@ pub(crate) fn behind(arguments: &BehindArgs) -> Result<(), Failure> {
     let (catalogue, name) = policy_source::load(&arguments.policy)?;
     let policy = catalogue.resolve(&name).or_fail(Kind::Config)?;
     let grant = policy.admit(&Request::default()).or_fail(Kind::Denied)?;
-    let facts = HostFacts::read(grant.terms()).or_fail(Kind::Environment)?;
+    let mut facts = HostFacts::read(grant.terms()).or_fail(Kind::Environment)?;
+    facts.landlock_abi = facts.landlock_abi.min(arguments.landlock_abi);
     // The last slot's: no session of this host is likely to have it.
     let own = user::session(u16::MAX);
     let identity = Identity::Root { uid: own, gid: own };

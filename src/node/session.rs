@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Kind, OrFail},
-    run::{self, Attempt, AuditWriter, Ending, Slot},
+    run::{self, Attempt, AuditWriter, Ending, Recorded, Slot},
     state::LogOf,
     store::Store,
     terminal,
@@ -189,10 +189,9 @@ impl Session<'_> {
         let lease = self.lease;
         let (session, state) = (lease.session, &self.node.state);
         let log = (&lease.client, lease.job, LogOf::Session(session));
-        let (audit, mut channels) = AuditWriter::start(state, log, Source::Agent, &[Source::View])?;
-        let view = channels
-            .pop()
-            .ok_or_else(|| Failure::new(Kind::Internal, "the audit writer has too few channels"))?;
+        let others = Recorded::sources(&[], Source::View, grant.terms());
+        let (audit, mut channels) = AuditWriter::start(state, log, Source::Agent, &others)?;
+        let recorded = Recorded::take(&mut channels, grant.terms())?;
         audit.note(Control::Leased {
             session,
             task: lease.task,
@@ -218,7 +217,7 @@ impl Session<'_> {
             wall: None,
             release: &|key| self.release(key),
         };
-        let ending = standing::told_while(self, &audit, || attempt.run(grant, view));
+        let ending = standing::told_while(self, &audit, || attempt.run(grant, recorded));
         let mut outcome = Outcome::of(ending.unwrap_or_else(|failure| self.never_ran(failure)));
         if outcome.sealed.is_some() {
             match adopted(&attempt) {

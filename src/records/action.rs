@@ -5,7 +5,7 @@ use safelight_policies::event::{Control, Op};
 use super::What;
 
 /// Every action that a record can tell of, by name.
-pub(crate) const ACTIONS: [&str; 33] = [
+pub(crate) const ACTIONS: [&str; 37] = [
     "lookup",
     "open-read",
     "open-write",
@@ -37,6 +37,10 @@ pub(crate) const ACTIONS: [&str; 33] = [
     "recovered",
     "hung-up",
     "key-erased",
+    "held",
+    "connecting",
+    "disconnected",
+    "doors-shut",
     "unreadable",
     "out-of-turn",
 ];
@@ -89,6 +93,10 @@ fn act(control: &Control) -> &'static str {
         Control::Recovered { .. } => "recovered",
         Control::HungUp { .. } => "hung-up",
         Control::KeyErased { .. } => "key-erased",
+        Control::Held { .. } => "held",
+        Control::Connecting { .. } => "connecting",
+        Control::Disconnected { .. } => "disconnected",
+        Control::DoorsShut { .. } => "doors-shut",
     }
 }
 

@@ -3,7 +3,7 @@
 //! Names that are not UTF-8 stand twice: readable in `path`, exact in `path_hex`. Fields are append-only.
 
 use safelight_policies::{
-    event::{Access, Control, Op, Verdict},
+    event::{Access, Control, Hold, Op, Verdict},
     id::SessionId,
 };
 use serde::{Serialize, Serializer};
@@ -198,7 +198,57 @@ impl Line {
                 self.put("uid", *uid);
                 self.hash("certificate", certificate);
             }
+            Control::Held { .. }
+            | Control::Connecting { .. }
+            | Control::Disconnected { .. }
+            | Control::DoorsShut { .. } => self.session_used(control),
         }
+    }
+
+    /// What held a session, and what it was connected to.
+    fn session_used(&mut self, control: &Control) {
+        match control {
+            Control::Connecting { number, to, .. } => {
+                self.put("connection", *number);
+                self.put("to", to.as_str());
+            }
+            Control::Disconnected {
+                number,
+                sent,
+                received,
+                errno,
+                ..
+            } => {
+                self.put("connection", *number);
+                self.put("sent", *sent);
+                self.put("received", *received);
+                self.put("errno", *errno);
+            }
+            Control::DoorsShut { after, .. } => self.put("connections", *after),
+            Control::Held {
+                memory,
+                processes,
+                processors,
+                disk,
+                ..
+            } => {
+                self.hold(["memory_by", "memory_most", "memory_refused"], memory);
+                let names = ["processes_by", "processes_most", "processes_refused"];
+                self.hold(names, processes);
+                let names = ["processors_by", "processors_most", "processors_refused"];
+                self.hold(names, processors);
+                self.hold(["disk_by", "disk_most", "disk_refused"], disk);
+            }
+            _ => {}
+        }
+    }
+
+    fn hold(&mut self, [by, most, refused]: [&'static str; 3], hold: &Hold) {
+        self.put(by, hold.by.as_str());
+        if let Some(amount) = hold.most {
+            self.put(most, amount);
+        }
+        self.put(refused, hold.refused);
     }
 
     fn amounts(&mut self, files: u64, bytes: u64) {
@@ -245,6 +295,10 @@ fn session_of(control: &Control) -> Option<SessionId> {
         | Control::Started { session, .. }
         | Control::Ended { session, .. }
         | Control::Committed { session, .. }
+        | Control::Held { session, .. }
+        | Control::Connecting { session, .. }
+        | Control::Disconnected { session, .. }
+        | Control::DoorsShut { session, .. }
         | Control::SetApart { session, .. } => Some(*session),
         Control::Packed { .. }
         | Control::DebugAccess { .. }

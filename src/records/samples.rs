@@ -5,7 +5,7 @@ pub(crate) mod farm;
 use safelight_audit::Source;
 use safelight_policies::{
     cause::Cause,
-    event::{Access, Control, Op, Verdict},
+    event::{Access, By, Control, Hold, Op, Verdict},
     id::{SessionId, SlotIndex, TaskId},
 };
 
@@ -107,8 +107,9 @@ pub(crate) fn out_of_turn() -> OpenedRecord {
 }
 
 /// One of each.
-pub(crate) fn controls() -> [Control; 13] {
+pub(crate) fn controls() -> [Control; 17] {
     let (session, reason) = (SESSION, "why".to_owned());
+    let [held, connecting, disconnected, shut] = used();
     [
         Control::Packed { files: 1, bytes: 2 },
         Control::Leased {
@@ -159,5 +160,41 @@ pub(crate) fn controls() -> [Control; 13] {
             uid: 0,
             certificate: [5; 32],
         },
+        held,
+        connecting,
+        disconnected,
+        shut,
+    ]
+}
+
+/// What held a session, and what it was connected to.
+fn used() -> [Control; 4] {
+    let session = SESSION;
+    let hold = Hold {
+        by: By::ControlGroup,
+        most: Some(5),
+        refused: 1,
+    };
+    [
+        Control::Held {
+            session,
+            memory: hold,
+            processes: hold,
+            processors: hold,
+            disk: Hold { most: None, ..hold },
+        },
+        Control::Connecting {
+            session,
+            number: 1,
+            to: "192.0.2.10:27000".to_owned(),
+        },
+        Control::Disconnected {
+            session,
+            number: 1,
+            sent: 6,
+            received: 7,
+            errno: 0,
+        },
+        Control::DoorsShut { session, after: 1 },
     ]
 }

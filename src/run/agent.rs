@@ -25,6 +25,7 @@ use super::{
     arguments::AgentArgs,
     attempt::{Attempt, Ending},
     books::{Books, Leased},
+    doors::Recorded,
     servers::{AuditWriter, KeyWarden},
     settle::Settlement,
     signals::Signals,
@@ -96,7 +97,7 @@ struct Held<'a> {
 impl Held<'_> {
     /// One attempt, with everything about it on the log.
     fn run(&self, leased: &Leased, grant: Grant) -> Result<(), Failure> {
-        let others = [Source::Warden, Source::View];
+        let others = Recorded::sources(&[Source::Warden], Source::View, grant.terms());
         let outline = &self.envelope.outline;
         let log = (&outline.client, outline.job, LogOf::Job);
         let (audit, mut channels) = AuditWriter::start(self.state, log, Source::Agent, &others)?;
@@ -113,11 +114,10 @@ impl Held<'_> {
             node: lease.node.clone(),
             slot: lease.slot,
         })?;
-        let (view, warden) = (channels.pop(), channels.pop());
-        let (Some(warden), Some(view)) = (warden, view) else {
-            let message = "the audit writer has too few channels";
-            return Err(Failure::new(Kind::Internal, message));
-        };
+        let recorded = Recorded::take(&mut channels, grant.terms())?;
+        let warden = channels
+            .pop()
+            .ok_or_else(|| Failure::new(Kind::Internal, "the audit writer has too few channels"))?;
         let warden = KeyWarden::start(self.state, warden)?;
         let (out, err) = (io::stdout(), io::stderr());
         let attempt = Attempt {
@@ -133,7 +133,7 @@ impl Held<'_> {
             wall: None,
             release: &|key| warden.release(&leased.ask(self.signed, key, self.books)),
         };
-        let ending = attempt.run(grant, view);
+        let ending = attempt.run(grant, recorded);
         let ending = ending.unwrap_or_else(Ending::never_ran);
         // One command, one attempt: from here on this site has no way into the job any more.
         let (job, prekey) = (leased.lease.job, self.envelope.prekey);

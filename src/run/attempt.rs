@@ -16,7 +16,7 @@ use safelight_policies::{
     Grant,
     cause::Cause,
     event::Control,
-    grant::Terms,
+    grant::{Feature, Requirement, Terms},
     id::{KemKey, ObjectId},
     lease::Lease,
 };
@@ -26,15 +26,16 @@ use safelight_vfs::{
     protocol::{Layer, Order as ViewOrder, Sealed},
 };
 use safelight_worker::{
-    cgroup::Leaf,
+    cgroup::{Bound, Groups, Leaf, Usage},
     facts::HostFacts,
     launch::Launcher,
     message::Failed,
     plan::{Identity, Plan},
-    supervise::{Session, Watch},
+    supervise::{Ended, Session, Watch},
 };
 
 use super::{
+    doors::{Proxy, Recorded},
     servers::{AuditWriter, ViewIo, ViewServer},
     slot::Slot,
 };
@@ -130,12 +131,22 @@ impl Ending {
 
 impl Attempt<'_> {
     /// Runs the attempt; always answers how it ended, if it began at all.
-    pub(crate) fn run(&self, grant: Grant, audit_of_view: Channel) -> Result<Ending, Failure> {
+    pub(crate) fn run(&self, grant: Grant, recorded: Recorded) -> Result<Ending, Failure> {
         let terms = grant.terms().clone();
         let (launcher, session_end) = Channel::pair().or_fail(Kind::Environment)?;
-        let view = self.start_view(&terms, audit_of_view, launcher)?;
-        let ending = self.run_session(grant, &terms, session_end, &view);
+        let proxy = recorded
+            .proxy
+            .map(|audit| Proxy::start(self.state, self.lease.session, terms.reach.clone(), &audit));
+        let proxy = proxy.transpose()?;
+        let view = self.start_view(&terms, recorded.view, launcher)?;
+        let bound = self.bound(&terms, &view)?;
+        let ending = self.run_session(grant, &terms, session_end, (&view, proxy.as_ref()));
+        // What went over its connections is on the log before its end is.
+        if let Some(proxy) = proxy {
+            proxy.finish();
+        }
         view.finish();
+        drop(bound);
         ending
     }
 
@@ -207,27 +218,58 @@ impl Attempt<'_> {
         }
     }
 
+    /// Holds the view server to the session's rate of disk, if the policy sets one.
+    fn bound(&self, terms: &Terms, view: &ViewServer) -> Result<Option<Bound>, Failure> {
+        let Some(rate) = terms.limits.io else {
+            return Ok(None);
+        };
+        let bound = Bound::of(&Groups::find(), &self.lease.session, rate, view.pid());
+        let bound = bound.or_fail(Kind::Environment)?;
+        let required = terms.features.get(&Feature::CgroupLimits) == Some(&Requirement::Require);
+        if bound.is_none() && required {
+            return Err(Failure::new(
+                Kind::Environment,
+                "the policy limits how fast disks are read and written, and this host cannot: there is no io controller of cgroup v2 that we may use",
+            )
+            .hint("safelight doctor"));
+        }
+        Ok(bound)
+    }
+
+    /// The walls stand: the view is served, what the policy names is connected, and that the session began is on the log.
+    fn begun(
+        &self,
+        landlock_abi: u32,
+        (view, proxy): (&ViewServer, Option<&Proxy>),
+        doors: &[OwnedFd],
+    ) -> Result<(), Failure> {
+        view.serving()?;
+        if let Some(proxy) = proxy {
+            proxy.carry(doors)?;
+        }
+        let Lease {
+            session, wrapper, ..
+        } = self.lease;
+        self.audit.note(Control::Started {
+            session: *session,
+            policy: wrapper.digest.0,
+            landlock_abi,
+        })
+    }
+
     /// Launches the sandbox and stays with it until nothing of it is left; then has its outputs sealed.
     fn run_session(
         &self,
         grant: Grant,
         terms: &Terms,
         view_end: Channel,
-        view: &ViewServer,
+        (view, proxy): (&ViewServer, Option<&Proxy>),
     ) -> Result<Ending, Failure> {
         let begun = Instant::now();
         let mut sandbox = self.launch(grant, terms, view_end)?;
         if let Ok(report) = sandbox.wait_until_running(LAUNCH) {
-            view.serving()?;
-            let Lease {
-                session, wrapper, ..
-            } = self.lease;
-            let (policy, landlock_abi) = (wrapper.digest.0, report.landlock_abi);
-            self.audit.note(Control::Started {
-                session: *session,
-                policy,
-                landlock_abi,
-            })?;
+            let doors = sandbox.take_doors();
+            self.begun(report.landlock_abi, (view, proxy), &doors)?;
         }
         let stops = self.stop.iter().map(|(on, cause)| Watch {
             on: *on,
@@ -252,6 +294,7 @@ impl Attempt<'_> {
             session_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             "the session is over"
         );
+        self.note_held(&ended)?;
         if ended.stuck {
             tracing::error!(
                 "something of {} still lives; its slot must not be used again",
@@ -275,6 +318,26 @@ impl Attempt<'_> {
         }
         let sealed = view.seal(&cause);
         Ok(Ending::of(cause, ended.failed, sealed))
+    }
+
+    /// Puts on the log what held the session to its limits. Without a log there is nothing to be put, and the end says so.
+    fn note_held(&self, ended: &Ended) -> Result<(), Failure> {
+        if ended.cause == Cause::AuditLost || ended.failed.is_some() {
+            return Ok(());
+        }
+        let Usage {
+            memory,
+            processes,
+            processors,
+            disk,
+        } = ended.usage;
+        self.audit.note(Control::Held {
+            session: self.lease.session,
+            memory,
+            processes,
+            processors,
+            disk,
+        })
     }
 
     /// The plan is made while the launcher becomes a program: both take about as long.

@@ -13,7 +13,7 @@ use std::{
 
 use safelight_policies::{
     cause::Cause,
-    event::Control,
+    event::{Control, Hold},
     id::{JobId, TaskId},
 };
 use safelight_scheduler::AttemptState;
@@ -25,7 +25,7 @@ use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
     opened::OpenedJob,
-    records::{self, Summary},
+    records::{self, OpenedRecord, Summary, What},
     registers,
     state::{LogOf, State},
     terminal,
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &HomeArgs) -> Result<ExitCode, Failure> {
             }
             let summary = records::summary(&records);
             if arguments.agent.json {
-                say_json(&opened, &cause, &delivered, &summary)?;
+                say_json(&opened, &cause, &delivered, &records, &summary)?;
             } else if !arguments.agent.quiet {
                 let wrote_nothing = committed && left.as_ref().is_some_and(|left| left.files == 0);
                 say(&opened, wrote_nothing, &delivered, &summary);
@@ -140,13 +140,46 @@ struct Said<'a> {
     kept_aside: Vec<(String, String)>,
     leading_out: Vec<String>,
     failed: Vec<String>,
+    /// What held the session to its limits; nothing if it never ran.
+    held: Option<Holds>,
     audit: &'a Summary,
+}
+
+/// What held a session to its limits.
+#[derive(serde::Serialize)]
+struct Holds {
+    memory: Hold,
+    processes: Hold,
+    processors: Hold,
+    disk: Hold,
+}
+
+impl Holds {
+    /// Of the last session on the log.
+    fn of(records: &[OpenedRecord]) -> Option<Self> {
+        records.iter().rev().find_map(|record| match record.what {
+            What::Control(Control::Held {
+                memory,
+                processes,
+                processors,
+                disk,
+                ..
+            }) => Some(Self {
+                memory,
+                processes,
+                processors,
+                disk,
+            }),
+            _ => None,
+        })
+    }
 }
 
 fn say_json(
     opened: &OpenedJob,
     cause: &Cause,
     delivered: &Delivered,
+    records: &[OpenedRecord],
     summary: &Summary,
 ) -> Result<(), Failure> {
     let text = |path: &PathBuf| path.display().to_string();
@@ -165,6 +198,7 @@ fn say_json(
             .iter()
             .map(|(path, _)| text(path))
             .collect(),
+        held: Holds::of(records),
         audit: summary,
     };
     terminal::say(serde_json::to_string(&said).or_fail(Kind::Internal)?);

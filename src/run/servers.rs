@@ -33,7 +33,7 @@ const PROMPT: Duration = Duration::from_secs(30);
 const KILLED: Duration = Duration::from_secs(2);
 
 /// Ends a process: its channel is closed, it has a moment to follow, then it is killed.
-fn end(process: Process) {
+pub(super) fn end(process: Process) {
     let Process { mut child, channel } = process;
     drop(channel);
     if is_over(&mut child, PROMPT) {

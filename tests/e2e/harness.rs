@@ -30,8 +30,11 @@ use tempfile::TempDir;
 /// The program under test.
 pub(crate) const SAFELIGHT: &str = env!("CARGO_BIN_EXE_safelight");
 
-/// How long anything may take before the test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long anything may take before the test gives up on it; `SAFELIGHT_PATIENCE` is for processors that are emulated.
+fn patience() -> Duration {
+    let said = std::env::var("SAFELIGHT_PATIENCE").ok();
+    Duration::from_secs(said.and_then(|said| said.parse().ok()).unwrap_or(180))
+}
 
 // --- What the machine must have ---------------------------------------------------------------------------------------------------
 
@@ -81,6 +84,9 @@ fn has(need: &str) -> bool {
             let tools = ["mkfs.ext4", "fsfreeze", "mount"];
             control.is_ok() && tools.iter().all(|tool| installed(tool).is_some())
         }
+        // And how fast disks are read and written.
+        "io" => fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+            .is_ok_and(|has| has.split_whitespace().any(|one| one == "io")),
         // Debian's own Python is what a session sees.
         "numpy" => succeeds("/usr/bin/python3", &["-c", "import numpy"]),
         "povray" | "blender" | "strace" | "fusermount3" | "setpriv" | "python3" | "ip"
@@ -365,7 +371,7 @@ impl Running {
     /// Waits for a line of standard output that begins so, and answers the rest of it.
     #[track_caller]
     pub(crate) fn line(&mut self, begin: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience();
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
@@ -402,7 +408,7 @@ impl Running {
     /// Waits until it ends.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience();
         loop {
             match self.child.try_wait().expect("wait") {
                 Some(status) => return self.ended(status),

@@ -17,6 +17,7 @@ mod explain;
 mod ground;
 mod kernel;
 mod life;
+mod network;
 mod results;
 mod table;
 mod walls;

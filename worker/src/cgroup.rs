@@ -5,7 +5,9 @@
 //! somebody else has put us into is his to divide, so it is left alone. A leaf is locked by the agent that made it: one that is not locked
 //! belongs to nobody any more and is swept. (Documentation/admin-guide/cgroup-v2.rst)
 
+mod disk;
 mod places;
+mod usage;
 
 use std::{
     fs, io,
@@ -20,6 +22,9 @@ use safelight_policies::{grant::Limits, id::SessionId};
 
 use crate::error::Error;
 use places::Candidates;
+
+pub use disk::Bound;
+pub use usage::Usage;
 
 /// The group below which all sessions of this host are.
 const OURS: &str = "safelight";
@@ -43,15 +48,6 @@ pub struct Groups {
     why: Vec<String>,
 }
 
-/// What a session used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// The most memory at a time, in bytes.
-    pub memory_peak: Option<u64>,
-    /// How many processes the memory limit killed.
-    pub oom_kills: u64,
-}
-
 /// A session's groups.
 #[derive(Debug)]
 pub struct Leaf {
@@ -60,6 +56,7 @@ pub struct Leaf {
     pids: Option<Locked>,
     limits_memory: bool,
     limits_pids: bool,
+    limits_disk: bool,
 }
 
 /// By what a launcher comes into its groups.
@@ -157,6 +154,7 @@ impl Groups {
             pids: make(&self.pids)?,
             limits_memory: false,
             limits_pids: false,
+            limits_disk: false,
         };
         if leaf.unified.is_none() && leaf.memory.is_none() && leaf.pids.is_none() {
             return Ok(None);
@@ -182,6 +180,9 @@ impl Leaf {
             set(path, "memory.swap.max", "0")?;
             set(path, "memory.oom.group", "1")?;
             self.limits_pids = set(path, "pids.max", &pids)?;
+            if let Some(rate) = limits.io {
+                self.limits_disk = disk::limit(path, Path::new(disk::DISKS), rate)?;
+            }
         }
         if let Some(Locked { path, .. }) = &self.memory {
             self.limits_memory |= set(path, "memory.limit_in_bytes", &memory)?;
@@ -215,6 +216,11 @@ impl Leaf {
     /// True if the session's number of processes is limited.
     pub fn limits_pids(&self) -> bool {
         self.limits_pids
+    }
+
+    /// True if it is limited how fast the session reads from disks and writes to them.
+    pub fn limits_disk(&self) -> bool {
+        self.limits_disk
     }
 
     /// By what a launcher comes into the groups.
@@ -251,33 +257,6 @@ impl Leaf {
     pub fn await_empty(&self, deadline: Instant) -> bool {
         self.groups().all(|group| await_empty(group, deadline))
     }
-
-    /// What the session used so far.
-    pub fn usage(&self) -> Usage {
-        let read = |group: &Option<Locked>, file: &str| {
-            group
-                .as_ref()
-                .and_then(|group| fs::read_to_string(group.path.join(file)).ok())
-                .unwrap_or_default()
-        };
-        let peak = [
-            (&self.unified, "memory.peak"),
-            (&self.memory, "memory.max_usage_in_bytes"),
-        ]
-        .into_iter()
-        .find_map(|(group, file)| read(group, file).trim().parse().ok());
-        let kills = [
-            (&self.unified, "memory.events"),
-            (&self.memory, "memory.oom_control"),
-        ]
-        .into_iter()
-        .filter_map(|(group, file)| field(&read(group, file), "oom_kill"))
-        .sum();
-        Usage {
-            memory_peak: peak,
-            oom_kills: kills,
-        }
-    }
 }
 
 impl Drop for Leaf {
@@ -297,7 +276,7 @@ fn prepare(ours: &Path) -> io::Result<()> {
     }
     for group in [ours.parent(), Some(ours)].into_iter().flatten() {
         // With cpu, all sessions together weigh as much as one other group of the host, however many threads they have.
-        for controller in ["+memory", "+pids", "+cpu"] {
+        for controller in ["+memory", "+pids", "+cpu", "+io"] {
             let control = group.join("cgroup.subtree_control");
             if control.exists() {
                 let _ = fs::write(control, controller);

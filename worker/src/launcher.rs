@@ -26,8 +26,8 @@ use crate::{
     message::{Failed, FromSession, ToSession},
     plan::Plan,
     sandbox::{
-        At, capabilities, devices, failed, files, ids, landlock, limits, mounts, namespaces, proc,
-        process, reaper, seccomp, verify,
+        At, capabilities, devices, failed, files, ids, landlock, limits, mounts, namespaces,
+        network, proc, process, reaper, seccomp, verify,
     },
     sys::{self, Fork},
     turns::{self, Sitting},
@@ -60,6 +60,7 @@ fn launch(channel: &Channel, parent: Option<Pid>) -> Result<Infallible, Failed> 
     process::bind_to_parent(parent)?;
     namespaces::enter_user()?;
     namespaces::enter_others(plan.network_namespace, &plan.hostname)?;
+    let doors = network::open_doors(&plan.reach)?;
     let fuse = devices::open_fuse(node.as_ref(), plan.views().count())?;
     let built = mounts::build(&plan, &fuse)?;
     hand_over(&view, fuse)?;
@@ -69,6 +70,12 @@ fn launch(channel: &Channel, parent: Option<Pid>) -> Result<Infallible, Failed> 
             devices: built.devices,
         },
     )?;
+    if !doors.is_empty() {
+        let doors: Vec<_> = doors.iter().map(AsFd::as_fd).collect();
+        let told = channel.send_with(&FromSession::Doors, &doors);
+        told.map_err(|_| failed("report", "", libc::EPIPE))?;
+    }
+    drop(doors);
     namespaces::enter_pid()?;
     match sys::fork().at("fork")? {
         Fork::Child => {

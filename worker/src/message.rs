@@ -29,6 +29,8 @@ pub enum FromSession {
         /// The devices, which name the directories below `/sys/class/bdi`.
         devices: Vec<(u32, u32)>,
     },
+    /// With it come the doors: for each address of the plan that can be reached, in order, a listener in the session's network.
+    Doors,
     /// PID 1 of the session runs. With it comes its pidfd, because a number could mean another process by the time it is read.
     Init,
     /// A step failed: the command has not run and will not.

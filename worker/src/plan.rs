@@ -9,7 +9,7 @@ mod mounts;
 mod print;
 mod rules;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use safelight_policies::{
     Grant,
@@ -68,6 +68,8 @@ pub struct Plan {
     pub(crate) identity: Identity,
     pub(crate) hostname: String,
     pub(crate) network_namespace: bool,
+    /// Addresses that can be reached from inside, each through a door of its own; only with a network of the session's own.
+    pub(crate) reach: Vec<SocketAddr>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) landlock: Option<Landlock>,
     pub(crate) filters: Option<Filters>,
@@ -102,8 +104,8 @@ impl Plan {
         let mut notes = Vec::new();
         let features = wanted(terms)?;
         let mounts = mounts::mounts(terms, facts, &mut notes)?;
-        let landlock =
-            landlock_abi(terms, facts, &mut notes)?.map(|abi| rules::landlock(abi, &mounts));
+        let landlock = landlock_abi(terms, facts, &mut notes)?
+            .map(|abi| rules::landlock(abi, &mounts, &terms.reach));
         let filters = features
             .contains(&Feature::Seccomp)
             .then(|| filter::filters(&terms.seccomp))
@@ -113,6 +115,7 @@ impl Plan {
             identity,
             hostname: "safelight".to_owned(),
             network_namespace: features.contains(&Feature::NetworkNamespace),
+            reach: terms.reach.clone(),
             mounts,
             landlock,
             filters,

@@ -11,6 +11,7 @@ pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod network;
 pub(crate) mod proc;
 pub(crate) mod process;
 pub(crate) mod reaper;

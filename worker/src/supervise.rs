@@ -14,7 +14,7 @@ use rustix::{
     process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
 };
 use safelight_channel::{Channel, Incoming};
-use safelight_policies::{cause::Cause, grant::Limits};
+use safelight_policies::{cause::Cause, event::By, grant::Limits};
 
 use crate::{
     caching::let_cache,
@@ -48,19 +48,8 @@ pub struct Ended {
     pub leftover: bool,
     /// True if something of the session still lives: its slot must not be used again.
     pub stuck: bool,
-    /// What the session used, as far as is known.
+    /// What the session used, as far as is known, and what held it to its limits.
     pub usage: Usage,
-    /// What held it to its memory.
-    pub memory: MemoryHeld,
-}
-
-/// What holds a session to its memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoryHeld {
-    /// The kernel, by a control group.
-    ControlGroup,
-    /// We, by looking at it: a job that is quick has more for a moment.
-    Watchdog,
 }
 
 /// A session that was started.
@@ -71,6 +60,7 @@ pub struct Session {
     group: Option<Leaf>,
     limits: Limits,
     watchdog: Option<Watchdog>,
+    doors: Option<Vec<OwnedFd>>,
     init: Option<OwnedFd>,
     report: Option<Report>,
     failed: Option<Failed>,
@@ -96,6 +86,7 @@ impl Session {
             group,
             limits,
             watchdog,
+            doors: None,
             init: None,
             report: None,
             failed: None,
@@ -108,6 +99,11 @@ impl Session {
 
     pub(crate) fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// Listeners in the session's network, for the addresses of the plan that can be reached, in order. What is not taken is shut.
+    pub fn take_doors(&mut self) -> Vec<OwnedFd> {
+        self.doors.take().unwrap_or_default()
     }
 
     /// The launcher's process id.
@@ -243,13 +239,10 @@ impl Session {
     fn conclude(&mut self, verdict: Option<Cause>, stuck: bool) -> Ended {
         let mut usage = self.group.as_ref().map(Leaf::usage).unwrap_or_default();
         if let Some(watchdog) = &self.watchdog {
-            usage.memory_peak = usage.memory_peak.or(Some(watchdog.peak()));
+            usage.memory.by = By::Watchdog;
+            usage.memory.most = usage.memory.most.or(Some(watchdog.peak()));
         }
-        let memory = match &self.watchdog {
-            Some(_) => MemoryHeld::Watchdog,
-            None => MemoryHeld::ControlGroup,
-        };
-        tracing::info!(?memory, peak = usage.memory_peak, "the session is over");
+        tracing::info!(?usage, "the session is over");
         let never_ran = self.report.is_none() || self.failed.is_some();
         let failed = never_ran.then(|| self.unexplained(libc::ECHILD));
         let cause = match (verdict, &failed, self.exit) {
@@ -258,7 +251,7 @@ impl Session {
                 step: failed.step.clone(),
                 errno: failed.errno,
             },
-            (None, None, _) if usage.oom_kills > 0 => Cause::OutOfMemory,
+            (None, None, _) if usage.memory.refused > 0 => Cause::OutOfMemory,
             (None, None, Some((Exit::Code(1..), _))) if self.failing.is_some() => {
                 self.failing.take().unwrap_or(Cause::ViewLost)
             }
@@ -275,7 +268,6 @@ impl Session {
             leftover: self.exit.is_some_and(|(_, leftover)| leftover),
             stuck,
             usage,
-            memory,
         }
     }
 
@@ -337,6 +329,9 @@ impl Session {
     fn take(&mut self, message: FromSession, descriptors: Vec<OwnedFd>) {
         match message {
             FromSession::Mounted { devices } => let_cache(&devices),
+            FromSession::Doors => {
+                self.doors.get_or_insert(descriptors);
+            }
             FromSession::Init => self.init = self.init.take().or(descriptors.into_iter().next()),
             FromSession::Failed(failed) => {
                 self.failed.get_or_insert(failed);

@@ -7,6 +7,7 @@
 use std::{
     ffi::CStr,
     io,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
 };
@@ -242,6 +243,86 @@ pub(crate) fn set_mount_attributes(
             size_of::<libc::mount_attr>(),
         )
     })
+}
+
+/// Switches on the loopback interface of this process's network namespace.
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    let mut request = loopback(0);
+    let flags = libc::IFF_UP | libc::IFF_RUNNING;
+    // Both flags are below 2^15.
+    request.ifr_ifru.ifru_flags = i16::try_from(flags).map_err(io::Error::other)?;
+    ask_network(libc::AF_INET, libc::SIOCSIFFLAGS, &mut request)
+}
+
+/// Gives the loopback interface of this process's network namespace one more address, by itself and not with its neighbours. `label` is the
+/// number of this address among those that are added.
+pub(crate) fn add_to_loopback(address: IpAddr, label: u16) -> io::Result<()> {
+    match address {
+        IpAddr::V4(address) => {
+            let mut request = loopback(label + 1);
+            request.ifr_ifru.ifru_addr = socket_address(address);
+            ask_network(libc::AF_INET, libc::SIOCSIFADDR, &mut request)?;
+            request.ifr_ifru.ifru_netmask = socket_address(Ipv4Addr::BROADCAST);
+            ask_network(libc::AF_INET, libc::SIOCSIFNETMASK, &mut request)
+        }
+        IpAddr::V6(address) => {
+            let mut request = Ipv6Request {
+                address: address.octets(),
+                prefix: 128,
+                // The first interface of every network namespace is its loopback.
+                interface: 1,
+            };
+            ask_network(libc::AF_INET6, libc::SIOCSIFADDR, &mut request)
+        }
+    }
+}
+
+/// The kernel's `struct in6_ifreq` (linux/ipv6.h), which the C library's headers leave out.
+#[repr(C)]
+struct Ipv6Request {
+    address: [u8; 16],
+    prefix: u32,
+    interface: libc::c_int,
+}
+
+/// A request about the loopback interface, or, with a number, about one of the names that an address of its own has.
+fn loopback(label: u16) -> libc::ifreq {
+    // SAFETY: an `ifreq` is integers and unions of integers and pointers, for all of which zero is a value; the kernel follows no pointer of it
+    // in the requests that we make.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let name = match label {
+        0 => "lo".to_owned(),
+        label => format!("lo:{label}"),
+    };
+    // "lo:65535" is shorter than a name may be, so its end stays zero.
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request
+}
+
+/// An IPv4 address as a socket's, without a port.
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    for (to, from) in data[2..].iter_mut().zip(address.octets()) {
+        *to = from.cast_signed();
+    }
+    libc::sockaddr {
+        // AF_INET is 2.
+        sa_family: libc::AF_INET as libc::sa_family_t,
+        sa_data: data,
+    }
+}
+
+/// Asks the kernel for something about a network interface (netdevice(7)).
+fn ask_network<T>(family: libc::c_int, what: libc::c_ulong, request: &mut T) -> io::Result<()> {
+    // SAFETY: socket(2) takes three integers; what it answers is a new descriptor of ours, or an error.
+    let socket = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    check(socket.into())?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: `request` has the layout that the kernel reads for this request of this family, and outlives the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), what, ptr::from_mut(request)) }.into())
 }
 
 /// Gives every signal its default action and unblocks all, whatever was inherited (Rust's runtime ignores `SIGPIPE`).

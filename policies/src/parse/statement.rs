@@ -1,6 +1,6 @@
 //! The statements of a policy file, one kind after the other: from the shape they are written in to a checked value.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde_spanned::Spanned;
 
@@ -13,8 +13,11 @@ use crate::{
     layer::{Bind, Limit, Tmp},
     never::why_never,
     origin::{At, Entry},
-    place,
-    text::{CallsText, EnvText, FeaturesText, GlobText, LimitsText, NameText, RootText, TmpText},
+    place, reach,
+    text::{
+        CallsText, EnvText, FeaturesText, GlobText, LimitsText, NameText, ReachText, RootText,
+        TmpText,
+    },
 };
 
 /// The least Landlock ABI that a policy may ask for: before it, renaming across directories cannot be allowed at all.
@@ -76,6 +79,14 @@ impl Reader<'_> {
         Ok((name.clone(), self.entry(&item.name, &item.reason, ())?))
     }
 
+    pub(super) fn reach(&self, item: &ReachText) -> Result<(String, Entry<SocketAddr>), Error> {
+        let address = self.check("address", &item.tcp, reach::parse(item.tcp.get_ref()))?;
+        Ok((
+            address.to_string(),
+            self.entry(&item.tcp, &item.reason, address)?,
+        ))
+    }
+
     pub(super) fn env(&self, item: &EnvText) -> Result<(String, Entry<String>), Error> {
         let name = self.check("variable", &item.name, check_variable(item.name.get_ref()))?;
         let value = item.value.get_ref();
@@ -131,6 +142,7 @@ impl Reader<'_> {
             (Limit::Output, &raw.output, amount::bytes),
             (Limit::Quota, &raw.quota, amount::bytes),
             (Limit::Records, &raw.records, amount::bytes),
+            (Limit::Io, &raw.io, amount::bytes),
         ] {
             if let Some(text) = text {
                 let (key, ..) = limit.shape();
@@ -165,7 +177,7 @@ impl Reader<'_> {
         let show = |amount| match limit {
             Limit::Wall | Limit::TermGrace => amount::show_seconds(amount),
             Limit::Pids | Limit::Files | Limit::Entries => format!("{amount}"),
-            Limit::Memory | Limit::Output | Limit::Quota | Limit::Records => {
+            Limit::Memory | Limit::Output | Limit::Quota | Limit::Records | Limit::Io => {
                 amount::show_bytes(amount)
             }
         };

@@ -33,7 +33,7 @@ use crate::{
     opened::OpenedJob,
     policy_source, process, registers,
     results::{Wanted, task_name},
-    run::{self, Attempt, AuditWriter, Signals, duration},
+    run::{self, Attempt, AuditWriter, Recorded, Signals, duration},
     state::{LogOf, State},
     terminal,
 };
@@ -174,9 +174,9 @@ impl Look<'_> {
         let slot = run::claim_slot(self.state)?;
         let outline = self.outline();
         let which = (&outline.client, outline.job, LogOf::Look(self.session));
-        let (audit, mut others) =
-            AuditWriter::start(self.state, which, Source::Debug, &[Source::Debug])?;
-        let view = others.pop().ok_or_else(too_few)?;
+        let sources = Recorded::sources(&[], Source::Debug, grant.terms());
+        let (audit, mut others) = AuditWriter::start(self.state, which, Source::Debug, &sources)?;
+        let recorded = Recorded::take(&mut others, grant.terms())?;
         audit.note(Control::DebugAccess {
             uid: nix::unistd::getuid().as_raw(),
             how: format!("shell of task {} {written}", task_name(self.task)),
@@ -204,7 +204,7 @@ impl Look<'_> {
             },
         };
         let carried = exchange.carry()?;
-        let ended = attempt.run(grant, view);
+        let ended = attempt.run(grant, recorded);
         carried.end();
         let directory = self.directory(outline.job, slot.index);
         let _ = directory.map(fs::remove_dir_all);
@@ -259,8 +259,4 @@ impl Look<'_> {
             }
         }
     }
-}
-
-fn too_few() -> Failure {
-    Failure::new(Kind::Internal, "the audit writer has too few channels")
 }

@@ -27,6 +27,8 @@ pub enum Source {
     Debug,
     /// The audit writer itself.
     Writer,
+    /// The proxy that carries a session's connections.
+    Proxy,
 }
 
 impl Source {
@@ -40,6 +42,7 @@ impl Source {
             Self::Home => "home",
             Self::Debug => "debug",
             Self::Writer => "writer",
+            Self::Proxy => "proxy",
         }
     }
 }

@@ -32,6 +32,8 @@ impl Plan {
             },
             self.hostname
         ));
+        let doors = self.reach.iter();
+        lines.extend(doors.map(|to| format!("reach      tcp {to}, through a proxy")));
         lines.extend(self.mounts.iter().map(mount));
         self.print_landlock(&mut lines);
         lines.push(match &self.filters {
@@ -51,6 +53,12 @@ impl Plan {
             limits.term_grace,
             limits.files
         ));
+        if let Some(rate) = limits.io {
+            lines.push(format!(
+                "disks      {} KiB a second read, as many written",
+                rate >> 10
+            ));
+        }
         lines.extend(self.notes.iter().map(|note| format!("note       {note}")));
         lines
     }
@@ -63,7 +71,11 @@ impl Plan {
         lines.push(format!(
             "landlock   ABI {}{}{}",
             landlock.abi,
-            if landlock.abi >= 4 { ", no TCP" } else { "" },
+            match (landlock.abi, landlock.ports.is_empty()) {
+                (..4, _) => "",
+                (_, true) => ", no TCP",
+                (_, false) => ", TCP to the ports above only",
+            },
             if landlock.abi >= 6 {
                 ", no signals or abstract sockets out of the session"
             } else {

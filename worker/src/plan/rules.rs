@@ -3,6 +3,8 @@
 //! A view gets one rule, at its root: the view server decides below it and logs every refusal, and Landlock would lose a rule on a
 //! directory whose inode the server issues anew.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Mount;
@@ -14,6 +16,8 @@ pub struct Landlock {
     pub abi: u32,
     /// The paths that stay reachable.
     pub rules: Vec<Rule>,
+    /// The TCP ports that may be connected to.
+    pub ports: Vec<u16>,
 }
 
 /// One rule.
@@ -42,7 +46,7 @@ pub enum Access {
     View,
 }
 
-pub(super) fn landlock(abi: u32, mounts: &[Mount]) -> Landlock {
+pub(super) fn landlock(abi: u32, mounts: &[Mount], reach: &[SocketAddr]) -> Landlock {
     let rules = mounts
         .iter()
         .filter_map(|mount| {
@@ -61,5 +65,6 @@ pub(super) fn landlock(abi: u32, mounts: &[Mount]) -> Landlock {
             })
         })
         .collect();
-    Landlock { abi, rules }
+    let ports = reach.iter().map(SocketAddr::port).collect();
+    Landlock { abi, rules, ports }
 }

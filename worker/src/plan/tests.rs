@@ -83,6 +83,7 @@ fn terms() -> Terms {
         devices: vec!["null".to_owned(), "urandom".to_owned()],
         env: BTreeMap::new(),
         env_pass: Vec::new(),
+        reach: Vec::new(),
         seccomp: Seccomp {
             allow: [
                 "read", "write", "openat", "close", "execve", "clone", "ioctl", "socket",
@@ -101,6 +102,7 @@ fn terms() -> Terms {
             quota: 1 << 20,
             entries: 1000,
             records: 1 << 20,
+            io: None,
         },
         features: BTreeMap::new(),
         landlock_min_abi: 2,

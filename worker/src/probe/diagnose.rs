@@ -194,6 +194,7 @@ pub(super) fn probe_limits() -> Limits {
         quota: 1 << 20,
         entries: 1000,
         records: 1 << 20,
+        io: None,
     }
 }
 

@@ -108,6 +108,7 @@ fn try_landlock() -> Result<(), Failed> {
     landlock::apply(&Landlock {
         abi: landlock_abi(),
         rules: Vec::new(),
+        ports: Vec::new(),
     })?;
     match openat(
         CWD,
@@ -167,6 +168,7 @@ fn nothing() -> Plan {
         identity: identity(),
         hostname: String::new(),
         network_namespace: false,
+        reach: Vec::new(),
         mounts: vec![Mount::Proc],
         landlock: None,
         filters: None,

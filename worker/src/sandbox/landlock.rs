@@ -3,8 +3,8 @@
 //! Every right of the plan's ABI is handled and must be enforced in full; what a rule does not grant is refused.
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 
@@ -37,6 +37,15 @@ pub(crate) fn apply(plan: &Landlock) -> Result<(), Failed> {
                 PathBeneath::new(path, access).set_compatibility(CompatLevel::HardRequirement),
             )
             .map_err(|error| refused("landlock rule", &rule.at, &error))?;
+    }
+    if abi >= ABI::V4 {
+        for port in &plan.ports {
+            let port = NetPort::new(*port, AccessNet::ConnectTcp)
+                .set_compatibility(CompatLevel::HardRequirement);
+            ruleset = ruleset
+                .add_rule(port)
+                .map_err(|error| refused("landlock port", "", &error))?;
+        }
     }
     if abi >= ABI::V7 {
         // Refusals are audited after the launcher's execve too, which is all of the job's life.
