@@ -99,7 +99,7 @@ fn the_longest_list_of_blobs_takes_no_more_than_its_entries() {
     let read = bounded(128 << 20, || BlobList::decode(&bytes));
     assert_eq!(read, Ok(list));
     let mut more = bytes.clone();
-    more.resize(bytes.len() + (1 << 20), 0);
+    more.resize(bytes.len() + (8 << 20), 0);
     assert_eq!(
         bounded(1 << 20, || BlobList::decode(&more)),
         Err(ListError::TooMany)
