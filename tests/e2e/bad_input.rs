@@ -90,7 +90,7 @@ fn a_policy_that_does_not_parse_is_named_by_its_line() {
     for (text, message) in [
         (
             "bogus = 3\n",
-            "error: HERE/own.toml:5: unknown field `bogus`, expected one of `schema`, `name`, `summary`, `extends`, `root`, `tmp`, `device`, `env`, `env_pass`, `seccomp`, `limits`, `features`, `central`",
+            "error: HERE/own.toml:5: unknown field `bogus`, expected one of `schema`, `name`, `summary`, `extends`, `root`, `tmp`, `device`, `env`, `env_pass`, `reach`, `seccomp`, `limits`, `features`, `central`",
         ),
         ("[limits]\nquota = 5\n", "error: HERE/own.toml:6: "),
         ("[[root]\n", "error: HERE/own.toml:5: "),
