@@ -67,7 +67,8 @@ pub(super) struct Session {
     audit: Option<AuditWriter>,
     mount: PathBuf,
     mounted: bool,
-    _output: [OwnedFd; 2],
+    /// What the session's command would write to, until it has ended.
+    output: Option<[OwnedFd; 2]>,
     _slot: Slot,
 }
 
@@ -150,7 +151,7 @@ impl Job {
             audit: Some(audit),
             mount: mount.to_owned(),
             mounted: true,
-            _output: output,
+            output: Some(output),
             _slot: slot,
         })
     }
@@ -192,6 +193,8 @@ impl Session {
     /// Ends the session as a success and has what it wrote sealed. Answers how long that took.
     pub(super) fn seal(mut self) -> Result<Duration, Failure> {
         self.unmount();
+        // Else the server waits for what the command may still say.
+        self.output = None;
         let Some(view) = self.view.take() else {
             return Ok(Duration::ZERO);
         };
