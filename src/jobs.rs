@@ -18,7 +18,7 @@ use safelight_seal::{job_key::JobKey, job_keys::JobKeys, key_file::ClientSecret,
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::DeliveredReport,
+    client::{DeliveredReport, rotation},
     failure::{Failure, Kind, OrFail},
     state::State,
 };
@@ -287,10 +287,11 @@ pub(crate) fn alias(key: &VerifyKey) -> Result<ClientAlias, Failure> {
     ClientAlias::new(format!("c-{letters}")).or_fail(Kind::Internal)
 }
 
-/// Who may open a job here; `None` if its keys were erased.
+/// Who may open a job here; `None` if its keys were erased, also by somebody who was stopped when they were overwritten and still had a name.
 pub(crate) fn keys(state: &State, job: JobId) -> Result<Option<JobKeys>, Failure> {
     let path = state.job(job)?.join("keys");
     let bytes = match fs::read(&path) {
+        Ok(bytes) if rotation::is_shredded(&bytes) => return Ok(None),
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(cannot_read(&path, &error)),

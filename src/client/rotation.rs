@@ -155,6 +155,11 @@ pub(crate) fn shred(path: &Path) -> Result<(), Failure> {
         .map_err(failed)
 }
 
+/// True of what [`shred`] leaves if it is stopped before the name is gone.
+pub(crate) fn is_shredded(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0)
+}
+
 #[cfg(test)]
 mod tests {
     use safelight_policies::id::KemKey;
@@ -258,6 +263,20 @@ mod tests {
                 .finished
         );
         assert!(world.secret().former_kem.is_empty());
+    }
+
+    #[test]
+    fn keys_that_were_overwritten_and_still_have_a_name_are_erased() {
+        let world = world();
+        let job = world.jobs[0].0;
+        let path = world.state.job(job).unwrap().join("keys");
+        assert!(jobs::keys(&world.state, job).unwrap().is_some());
+        let len = fs::read(&path).unwrap().len();
+        fs::write(&path, vec![0; len]).unwrap();
+        assert!(jobs::keys(&world.state, job).unwrap().is_none());
+        // Damage is something else.
+        fs::write(&path, vec![1; len]).unwrap();
+        assert!(jobs::keys(&world.state, job).is_err());
     }
 
     #[test]
