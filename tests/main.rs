@@ -45,6 +45,8 @@ mod faults;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/grants.rs"]
+mod grants;
 #[path = "e2e/healing.rs"]
 mod healing;
 #[path = "e2e/hotfolders.rs"]
