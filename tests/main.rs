@@ -47,6 +47,8 @@ mod film;
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/grants.rs"]
+mod grants;
 #[path = "e2e/healing.rs"]
 mod healing;
 #[path = "e2e/hotfolders.rs"]
