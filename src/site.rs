@@ -16,6 +16,7 @@ mod holdings;
 mod home;
 mod init;
 mod link;
+mod media;
 mod post;
 mod render;
 mod restored;
