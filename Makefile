@@ -7,10 +7,10 @@ SHELL := /bin/bash
 PACKAGES := povray povray-examples povray-includes blender ffmpeg imagemagick python3-numpy git gcc libc6-dev fuse3 bubblewrap strace \
   python3 python3-venv util-linux e2fsprogs iproute2
 # What must not be skipped where we install everything ourselves.
-export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx,loop
-# What the independent reader of our format needs; in an environment of its own, since Debian has no blake3.
+export SAFELIGHT_REQUIRE ?= root,fuse,userns,landlock,povray,blender,setpriv,ip,python3,numpy,ffmpeg,convert,git,gcc,python-packages,pjdfstest,fsx,loop,moto
+# What the independent reader of our format needs, and an object store for the tests; in an environment of its own, since Debian has neither.
 PYTHON := $${CARGO_TARGET_DIR:-target}/python
-PYTHON_PACKAGES := cryptography==50.0.2 blake3==1.0.11
+PYTHON_PACKAGES := cryptography==50.0.2 blake3==1.0.11 moto[server]==5.2.5
 
 # Suites for file systems that are crates: built once, beside what is built of ours.
 TOOLS := $${CARGO_TARGET_DIR:-target}/tools
@@ -25,8 +25,8 @@ setup:
 	  echo "installing:$$missing"; \
 	  export DEBIAN_FRONTEND=noninteractive; apt-get update -q; apt-get install -y -q --no-install-recommends $$missing; \
 	fi
-	@[ -x "$(PYTHON)/bin/python3" ] && "$(PYTHON)/bin/python3" -c 'import cryptography, blake3' 2>/dev/null || { \
-	  python3 -m venv "$(PYTHON)"; "$(PYTHON)/bin/pip" install -q $(PYTHON_PACKAGES); }
+	@[ -x "$(PYTHON)/bin/python3" ] && "$(PYTHON)/bin/python3" -c 'import cryptography, blake3, moto' 2>/dev/null || { \
+	  python3 -m venv "$(PYTHON)"; "$(PYTHON)/bin/pip" install -q $(foreach package,$(PYTHON_PACKAGES),'$(package)'); }
 	@command -v cargo >/dev/null || { echo "please install a Rust toolchain: see rust-toolchain.toml for the version"; exit 1; }
 	@for suite in $(SUITES); do [ -x "$(TOOLS)/bin/$${suite%@*}" ] || cargo install -q --locked --root "$(TOOLS)" "$$suite"; done
 

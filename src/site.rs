@@ -18,6 +18,7 @@ mod init;
 mod link;
 mod look_logs;
 mod looks;
+mod media;
 mod post;
 mod render;
 mod restored;

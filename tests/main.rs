@@ -23,6 +23,8 @@ mod audit;
 mod bad_input;
 #[path = "e2e/bench.rs"]
 mod bench;
+#[path = "e2e/buckets.rs"]
+mod buckets;
 #[path = "e2e/bundles.rs"]
 mod bundles;
 #[path = "e2e/carriage.rs"]

@@ -5,6 +5,7 @@ mod usage;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use safelight_bundle::Place;
 use safelight_policies::id::SiteName;
 use safelight_scheduler::Queue;
 
@@ -71,12 +72,12 @@ pub(crate) struct EnrollArgs {
     /// The other site's card
     #[arg(value_name = "CARD")]
     card: PathBuf,
-    /// The hot folder that this site writes for it
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    /// The hot folder that this site writes for it: a directory, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "FOLDER")]
+    out: Place,
     /// The hot folder that this site reads from it; may be the same
-    #[arg(long = "in", value_name = "DIR")]
-    r#in: PathBuf,
+    #[arg(long = "in", value_name = "FOLDER")]
+    r#in: Place,
     #[command(flatten)]
     state: StateArgs,
 }

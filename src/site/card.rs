@@ -9,6 +9,7 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
+use safelight_bundle::Place;
 use safelight_policies::id::{ClientAlias, SiteName, VerifyKey};
 use safelight_seal::random::{Random, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -90,9 +91,9 @@ pub(crate) struct Peer {
     /// Its card.
     pub(crate) card: Card,
     /// The hot folder that we write for it.
-    pub(crate) out: PathBuf,
+    pub(crate) out: Place,
     /// The hot folder that we read from it.
-    pub(crate) r#in: PathBuf,
+    pub(crate) r#in: Place,
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {

@@ -1,12 +1,12 @@
 //! `safelight.toml`: what the operator of a site decides. Made by `safelight site init`; every number has a default.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use safelight_policies::id::SiteName;
 use safelight_scheduler::{ClientProfile, QueueRule, Rules, pools};
 use serde::{Deserialize, Serialize};
 
-use super::card::Role;
+use super::{card::Role, media::StoreConfig};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs,
@@ -56,6 +56,9 @@ pub(crate) struct Config {
     /// What may leave home, and when.
     #[serde(default)]
     pub(crate) placement: ClientProfile,
+    /// Where the object stores of hot folders are, by the names of their buckets.
+    #[serde(default)]
+    pub(crate) stores: BTreeMap<String, StoreConfig>,
 }
 
 fn poll() -> u64 {
@@ -101,6 +104,7 @@ impl Config {
             away: None,
             rules: Rules::default(),
             placement: ClientProfile::default(),
+            stores: BTreeMap::new(),
         }
     }
 

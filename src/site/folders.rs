@@ -7,15 +7,15 @@
 use std::ops::ControlFlow;
 
 use safelight_bundle::{
-    AnyLetter, Aside, Code, Directory, EntryName, Held, Item, Kind as LetterKind, Medium,
-    MediumError, ReadyName, What, Windows, window::Row,
+    AnyLetter, Aside, Code, EntryName, Held, Item, Kind as LetterKind, Medium, MediumError, Place,
+    ReadyName, What, Windows, window::Row,
 };
 use safelight_policies::id::{JobId, SiteName, VerifyKey};
 use safelight_scheduler::SqliteLedger;
 
 use super::{
     card::{Card, Peer},
-    errand,
+    errand, media,
     status::Status,
 };
 use crate::{
@@ -126,6 +126,10 @@ impl Folders {
         })
     }
 
+    fn medium(&self, place: &Place) -> Result<Box<dyn Medium + Send>, Failure> {
+        media::open(&self.state, place)
+    }
+
     fn ledger(&self) -> &SqliteLedger {
         self.books.ledger()
     }
@@ -139,15 +143,18 @@ impl Folders {
             let link = link.cloned().unwrap_or_default();
             let theirs = peer.card.letters;
             let (_, items) = self.books.wait(self.ledger().letters_out(&theirs))?;
-            let mut out = folder(peer, Way::Out, self.me, theirs);
+            let (to, from) = (self.medium(&peer.out)?, self.medium(&peer.r#in)?);
+            let mut out = folder(peer, &*to, Way::Out, self.me, theirs);
             let held = items.iter().filter(|item| item.held.is_some()).count();
             let answered = items.iter().filter(|item| item.kind.is_answered()).count();
             (out.going, out.aside) = ((answered - held) as u64, held as u64);
-            let mut into = folder(peer, Way::In, theirs, self.me);
+            let mut into = folder(peer, &*from, Way::In, theirs, self.me);
             let rows = self.books.wait(self.ledger().letters_seen(&theirs))?;
             let windows = Windows::restore(rows);
             into.heard = windows.of(&theirs).map_or(0, |window| window.heard());
-            into.aside = self.asides(peer).map_or(0, |asides| asides.len() as u64);
+            into.aside = self
+                .asides(peer, &*from)
+                .map_or(0, |asides| asides.len() as u64);
             into.waiting = link.waiting;
             into.alarms = link.alarms;
             folders.extend([out, into]);
@@ -156,8 +163,12 @@ impl Folders {
     }
 
     /// What is set aside in the folder of a peer, with whom it is from.
-    fn asides(&self, peer: &Peer) -> Result<Vec<(Aside, Option<SiteName>)>, MediumError> {
-        let asides = Directory::at(&peer.r#in).aside(&self.me)?;
+    fn asides(
+        &self,
+        peer: &Peer,
+        medium: &dyn Medium,
+    ) -> Result<Vec<(Aside, Option<SiteName>)>, MediumError> {
+        let asides = medium.aside(&self.me)?;
         let named = asides.into_iter().map(|aside| {
             let from = aside.reason.as_ref().and_then(|it| it.from.clone());
             let mut peers = self.peers.iter();
@@ -175,7 +186,8 @@ impl Folders {
         let mut all: Vec<Refused> = Vec::new();
         let mut read = Vec::new();
         for peer in &self.peers {
-            for (aside, site) in self.asides(peer).or_fail(Kind::Environment)? {
+            let medium = self.medium(&peer.r#in)?;
+            for (aside, site) in self.asides(peer, &*medium).or_fail(Kind::Environment)? {
                 let folder = (peer.r#in.clone(), aside.stem.clone());
                 // A stranger's entry is in each list of a folder that serves several links.
                 if !read.contains(&folder) {
@@ -266,7 +278,7 @@ impl Folders {
                 };
                 self.forgive(&name)?;
                 peer.ask(&self.state)?;
-                let folder = Directory::at(&peer.r#in);
+                let folder = self.medium(&peer.r#in)?;
                 folder.put_back(&self.me, aside).or_fail(Kind::Environment)
             }
         }
@@ -288,7 +300,7 @@ impl Folders {
     pub(crate) fn discard(&self, refused: &Refused) -> Result<bool, Failure> {
         match &refused.what {
             Thing::Aside(peer, aside) => {
-                let folder = Directory::at(&peer.r#in);
+                let folder = self.medium(&peer.r#in)?;
                 let gone = folder.discard(&self.me, &aside.stem);
                 gone.or_fail(Kind::Environment)
             }
@@ -308,12 +320,8 @@ impl Folders {
 }
 
 /// Looks at one folder.
-fn folder(peer: &Peer, way: Way, from: VerifyKey, to: VerifyKey) -> Folder {
-    let medium = Directory::at(match way {
-        Way::Out => &peer.out,
-        Way::In => &peer.r#in,
-    });
-    let (room, lying) = (medium.room(), lying(&medium, from, to));
+fn folder(peer: &Peer, medium: &dyn Medium, way: Way, from: VerifyKey, to: VerifyKey) -> Folder {
+    let (room, lying) = (medium.room(), lying(medium, from, to));
     let full = matches!(room, Ok(0)).then(|| {
         let message = format!("the hot folder {} is full", medium.place().display());
         let failure = Failure::new(Kind::Environment, message);

@@ -1,17 +1,18 @@
 //! Making a site, and making two sites known to each other.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
-use safelight_bundle::Directory;
+use safelight_bundle::Place;
 use safelight_policies::id::{NodeName, SiteName, VerifyKey};
 use safelight_seal::random::SystemRandom;
 
 use super::{
     card::{Card, Peer, Role},
     config::Config,
+    media,
 };
 use crate::{
-    failure::{Failure, Kind, OrFail},
+    failure::{Failure, Kind},
     jobs,
     run::{self, Books},
     state::State,
@@ -64,24 +65,14 @@ pub(crate) fn init(
 }
 
 /// Trusts a site whose card was compared, and agrees on the folders in between.
-pub(crate) fn enroll(
-    state: &State,
-    card: Card,
-    out: PathBuf,
-    r#in: PathBuf,
-) -> Result<(), Failure> {
+pub(crate) fn enroll(state: &State, card: Card, out: Place, r#in: Place) -> Result<(), Failure> {
     let config = Config::read(state)?;
     if config.role == card.role {
         let message = "two sites of one role have nothing to say to each other: one is local, the other remote";
         return Err(Failure::new(Kind::User, message));
     }
     unambiguous(state, &card)?;
-    let absolute = |path: PathBuf| std::path::absolute(path).or_fail(Kind::User);
-    let (out, r#in) = (absolute(out)?, absolute(r#in)?);
-    for folder in [&out, &r#in] {
-        std::fs::create_dir_all(folder).or_fail(Kind::Environment)?;
-        Directory::create(folder).or_fail(Kind::Environment)?;
-    }
+    let (out, r#in) = (media::make(state, out)?, media::make(state, r#in)?);
     if let Some(alias) = &card.client {
         warden::enroll_client(state, alias, &card.letters)?;
     }
@@ -190,7 +181,7 @@ mod tests {
         std::fs::create_dir_all(&clients).unwrap();
         std::fs::write(clients.join("c-own"), "07".repeat(32)).unwrap();
         for card in [card("river", 1, Some("c-river")), card("north", 2, None)] {
-            let (out, r#in) = ("/out".into(), "/in".into());
+            let (out, r#in) = ("/out".parse().unwrap(), "/in".parse().unwrap());
             Peer { card, out, r#in }.write(&state).unwrap();
         }
         for (card, why) in [

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use safelight_bundle::{
     Areas, BlobList, Code, Collected, Delivery, Directory, Epoch, Held, Inbox, Item, Journal,
-    Keeper, Kind as LetterKind, Letter, Limits, Load, Numbers, Objects, Outbox, Peer as Known,
-    Posted, Pushed, Receipt, Report, Role, Seq, Stamp, Trust, Windows, window::Row,
+    Keeper, Kind as LetterKind, Letter, Limits, Load, Medium, Numbers, Objects, Outbox,
+    Peer as Known, Posted, Pushed, Receipt, Report, Role, Seq, Stamp, Trust, Windows, window::Row,
 };
 use safelight_policies::id::{ObjectId, VerifyKey};
 use safelight_seal::random::{Random, SystemRandom};
@@ -30,8 +30,8 @@ pub(super) struct Link {
     state: State,
     inbox: Inbox,
     outbox: Outbox,
-    from: Directory,
-    to: Directory,
+    from: Box<dyn Medium + Send>,
+    to: Box<dyn Medium + Send>,
     /// Receipts whose letters are to leave our folder.
     collected: Vec<Receipt>,
     /// Bytes of blobs that were written into our folder since the site began.
@@ -153,8 +153,8 @@ impl Link {
             state: state.clone(),
             inbox: Inbox::new(trust, Windows::restore(seen)),
             outbox: Outbox::new(me, epoch, numbers, items),
-            from: Directory::at(&peer.r#in),
-            to: Directory::at(&peer.out),
+            from: super::media::open(state, &peer.r#in)?,
+            to: super::media::open(state, &peer.out)?,
             collected: Vec::new(),
             sent: 0,
             beat: 0,
@@ -190,9 +190,10 @@ impl Link {
         self.peer.card.letters
     }
 
-    /// Where its letters come into.
-    pub(super) fn mailbox(&self, me: &VerifyKey) -> std::path::PathBuf {
-        self.from.mailbox(me)
+    /// Where its letters come into, if it is a directory.
+    pub(super) fn mailbox(&self, me: &VerifyKey) -> Option<std::path::PathBuf> {
+        let folder = self.peer.r#in.directory()?;
+        Some(Directory::at(folder).mailbox(me))
     }
 
     /// The newest letter that came.
@@ -225,7 +226,7 @@ impl Link {
             store: &self.store,
         };
         let mut kept = Kept { arrivals };
-        self.inbox.scan(&self.from, &area, &mut kept, now)
+        self.inbox.scan(&*self.from, &area, &mut kept, now)
     }
 
     /// Posts a letter. It leaves with the next push.
@@ -258,7 +259,7 @@ impl Link {
         let mut journal = Ledgered { books };
         let mut unsigned = None;
         let sign = signer(voice, &mut unsigned);
-        let posted = self.outbox.renumber(of, now, sign, &self.to, &mut journal);
+        let posted = self.outbox.renumber(of, now, sign, &*self.to, &mut journal);
         match unsigned {
             Some(failure) => Err(failure),
             None => posted.or_fail(Kind::Environment).map(drop),
@@ -354,7 +355,7 @@ impl Link {
             self.outbox.believe(held);
         }
         let mut journal = Ledgered { books };
-        let pushed = self.outbox.push(&self.to, &self.store, &mut journal, now);
+        let pushed = self.outbox.push(&*self.to, &self.store, &mut journal, now);
         self.sent += pushed.sent.1;
         pushed
     }
@@ -371,7 +372,7 @@ impl Link {
         let from = self.key();
         while let Some(receipt) = self.collected.last().cloned() {
             let mut journal = Ledgered { books };
-            let (to, store) = (&self.to, &self.store);
+            let (to, store) = (&*self.to, &self.store);
             let load = self
                 .outbox
                 .items()

@@ -107,7 +107,8 @@ impl Site {
     /// The folders that letters come into.
     pub(super) fn mailboxes(&self) -> Vec<std::path::PathBuf> {
         let me = self.voice.public();
-        self.links.iter().map(|link| link.mailbox(&me)).collect()
+        let links = self.links.iter();
+        links.filter_map(|link| link.mailbox(&me)).collect()
     }
 
     /// Says that we live.

@@ -96,6 +96,7 @@ fn has(need: &str) -> bool {
             &python().to_string_lossy(),
             &["-c", "import cryptography, blake3"],
         ),
+        "moto" => succeeds(&python().to_string_lossy(), &["-c", "import moto.server"]),
         other => panic!("unknown need {other:?}"),
     }
 }

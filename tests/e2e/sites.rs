@@ -93,6 +93,11 @@ impl Site {
             .join(inside)
     }
 
+    /// The process that keeps the site's namespaces.
+    pub(crate) fn pid(&self) -> u32 {
+        self.holder.id()
+    }
+
     /// The site's network, for a thread of the test's that wants to be in it.
     pub(crate) fn network(&self) -> File {
         File::open(format!("/proc/{}/ns/net", self.holder.id())).expect("the network")

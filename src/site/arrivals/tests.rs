@@ -40,8 +40,8 @@ fn peer(name: &str) -> Peer {
             schedule: key,
             client: None,
         },
-        out: "/out".into(),
-        r#in: "/in".into(),
+        out: "/out".parse().unwrap(),
+        r#in: "/in".parse().unwrap(),
     }
 }
 

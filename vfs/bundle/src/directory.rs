@@ -28,9 +28,11 @@ use rustix::{
 use safelight_policies::id::{ObjectId, VerifyKey};
 
 use crate::{
-    BLOB_MAX, Blob, Entry, EntryName, Medium, MediumError, ReadyName, Reason, What, name::mailbox,
+    BLOB_MAX, Blob, Entry, EntryName, Medium, MediumError, ReadyName, Reason, What, medium::MARKED,
+    name::mailbox,
 };
 pub use aside::Aside;
+pub(crate) use aside::{ASIDE_MAX, REASON_MAX};
 use door::Door;
 pub use door::MARKER;
 
@@ -55,11 +57,7 @@ impl Directory {
         for name in ["blobs", "ready", "aside"] {
             door.make_directory(Path::new(name))?;
         }
-        write(
-            &door,
-            Path::new(MARKER),
-            b"Letters and sealed blobs. See docs/format.md.\n",
-        )?;
+        write(&door, Path::new(MARKER), MARKED)?;
         drop(door);
         Ok(Self { folder })
     }
@@ -79,21 +77,6 @@ impl Directory {
     /// Where a recipient's letters lie, for whoever wants to be told of changes there. It need not be there.
     pub fn mailbox(&self, to: &VerifyKey) -> PathBuf {
         self.folder.join("ready").join(mailbox(to))
-    }
-
-    /// What is set aside of a recipient's folder.
-    pub fn aside(&self, to: &VerifyKey) -> Result<Vec<Aside>, MediumError> {
-        aside::list(&self.door()?, to)
-    }
-
-    /// Puts a letter back that was set aside, to be read again, and removes the reason beside it. False if it is none, or gone.
-    pub fn put_back(&self, to: &VerifyKey, aside: &Aside) -> Result<bool, MediumError> {
-        aside::put_back(&self.door()?, to, aside)
-    }
-
-    /// Deletes what was set aside, with the reason beside it. False if there is nothing of that name.
-    pub fn discard(&self, to: &VerifyKey, stem: &str) -> Result<bool, MediumError> {
-        aside::discard(&self.door()?, to, stem)
     }
 
     fn door(&self) -> Result<Door<'_>, MediumError> {
@@ -230,6 +213,18 @@ impl Medium for Directory {
         reason: &Reason,
     ) -> Result<(), MediumError> {
         aside::set_aside(&self.door()?, to, name, reason)
+    }
+
+    fn aside(&self, to: &VerifyKey) -> Result<Vec<Aside>, MediumError> {
+        aside::list(&self.door()?, to)
+    }
+
+    fn put_back(&self, to: &VerifyKey, aside: &Aside) -> Result<bool, MediumError> {
+        aside::put_back(&self.door()?, to, aside)
+    }
+
+    fn discard(&self, to: &VerifyKey, stem: &str) -> Result<bool, MediumError> {
+        aside::discard(&self.door()?, to, stem)
     }
 }
 

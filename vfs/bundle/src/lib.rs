@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod announcement;
+mod bucket;
 mod directory;
 mod ended;
 mod envelope;
@@ -23,6 +24,7 @@ mod outbox;
 mod outline;
 mod packed;
 mod patience;
+mod place;
 mod prekey;
 mod prekeys;
 mod receipt;
@@ -35,6 +37,7 @@ mod take;
 pub mod window;
 
 pub use announcement::{Announcement, Cancel};
+pub use bucket::{Bucket, Store, StoreError};
 pub use directory::{Aside, Directory, MARKER};
 pub use ended::{JobEnded, Outcome};
 pub use envelope::{ENVELOPE_VERSION, Envelope, LIFE_MAX, SKEW};
@@ -50,6 +53,7 @@ pub use name::{EntryName, ReadyName};
 pub use objects::{Areas, Batch, Objects};
 pub use outbox::{Collected, Held, Item, Journal, Numbers, Outbox, OutboxError, Posted, Pushed};
 pub use packed::{PACKED_MAX, Packed, PackedResult};
+pub use place::{Place, PlaceError};
 pub use prekey::Prekey;
 pub use prekeys::{PREKEYS_MAX, PrekeyBatch};
 pub use receipt::{Heartbeat, Receipt, Verdict};

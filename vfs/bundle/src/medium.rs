@@ -2,11 +2,14 @@
 //!
 //! A medium need not rename, nor keep any order, nor tell when a file is whole. What it gives back is judged by hash and signature alone.
 
-use std::{fmt, fs::File, io::Read, ops::ControlFlow, path::PathBuf};
+use std::{collections::BTreeMap, fmt, fs::File, io::Read, ops::ControlFlow, path::PathBuf};
 
 use safelight_policies::id::{ObjectId, VerifyKey};
 
-use crate::{EntryName, ReadyName};
+use crate::{Aside, EntryName, ReadyName};
+
+/// What the marker of a hot folder has, for people.
+pub(crate) const MARKED: &[u8] = b"Letters and sealed blobs. See docs/format.md.\n";
 
 /// What an entry of a folder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,22 @@ pub trait Medium {
     fn settle(&self) -> Result<(), MediumError>;
     /// The length of a blob, if there is something with its name.
     fn blob_len(&self, id: ObjectId) -> Result<Option<u64>, MediumError>;
+    /// The lengths of those blobs that are there; what has a blob's name and is no file is not.
+    fn blob_lens(&self, ids: &[ObjectId]) -> Result<BTreeMap<ObjectId, u64>, MediumError> {
+        let mut found = BTreeMap::new();
+        for id in ids {
+            match self.blob_len(*id) {
+                Ok(len) => found.extend(len.map(|len| (*id, len))),
+                Err(MediumError::Irregular { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+    /// True if reading what is there costs as much as bringing it: then a blob of the right length is believed, until nobody answers.
+    fn is_far(&self) -> bool {
+        false
+    }
     /// Opens a blob, if there is something with its name.
     fn open_blob(&self, id: ObjectId) -> Result<Option<Blob<'_>>, MediumError>;
     /// Removes a blob; one that is not there is removed already.
@@ -99,6 +118,12 @@ pub trait Medium {
         name: &EntryName,
         reason: &Reason,
     ) -> Result<(), MediumError>;
+    /// What is set aside of a recipient's folder.
+    fn aside(&self, to: &VerifyKey) -> Result<Vec<Aside>, MediumError>;
+    /// Puts a letter back that was set aside, to be read again, and removes the reason beside it. False if it is none, or gone.
+    fn put_back(&self, to: &VerifyKey, aside: &Aside) -> Result<bool, MediumError>;
+    /// Deletes what was set aside, with the reason beside it. False if there is nothing of that name.
+    fn discard(&self, to: &VerifyKey, stem: &str) -> Result<bool, MediumError>;
 }
 
 /// Why something was set aside, for people and for programs.

@@ -4,6 +4,8 @@
 #[path = "hotfolder/parties.rs"]
 mod parties;
 
+#[path = "hotfolder/bucket.rs"]
+mod bucket;
 #[path = "hotfolder/converge.rs"]
 mod converge;
 #[path = "hotfolder/corpus.rs"]

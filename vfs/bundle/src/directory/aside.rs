@@ -16,9 +16,9 @@ use super::{door::Door, read_file, write};
 use crate::{EntryName, MediumError, ReadyName, Reason, name::mailbox};
 
 /// The most entries that are set aside for one recipient.
-const ASIDE_MAX: usize = 1_000;
+pub(crate) const ASIDE_MAX: usize = 1_000;
 /// The most bytes of a reason.
-const REASON_MAX: u64 = 16 * 1024;
+pub(crate) const REASON_MAX: u64 = 16 * 1024;
 
 /// Something that was set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -34,18 +34,13 @@ pub(super) fn put_load(
         .chain([(load.list, list_len)])
         .filter(|(id, _)| !there.contains(id) && !holds.contains(id))
         .collect();
-    let (mut needed, mut lacking) = (0, BTreeSet::new());
-    for (id, len) in &blobs {
-        match medium.blob_len(*id) {
-            Ok(found) if found == Some(*len) => {}
-            // What is no file is replaced, if it can be.
-            Ok(_) | Err(MediumError::Irregular { .. }) => {
-                needed += len;
-                lacking.insert(*id);
-            }
-            Err(source) => return Err(failed(source)),
-        }
-    }
+    let ids: Vec<ObjectId> = blobs.iter().map(|(id, _)| *id).collect();
+    let lies = medium.blob_lens(&ids).map_err(failed)?;
+    // What is no file, or of another length, is replaced, if it can be.
+    let is_lacking = |id: &ObjectId, len: u64| lies.get(id) != Some(&len);
+    let lacking = blobs.iter().filter(|(id, len)| is_lacking(id, *len));
+    let needed = lacking.map(|(_, len)| len).sum();
+    let believed = medium.is_far() && sharing == Sharing::Unread;
     let free = medium.room().map_err(failed)?;
     if needed > free {
         return Err(failed(MediumError::Full {
@@ -56,7 +51,7 @@ pub(super) fn put_load(
     }
     let mut sharing = Some(sharing);
     for (id, len) in blobs {
-        if !lacking.contains(&id) && is_there(id, len, medium)? {
+        if !is_lacking(&id, len) && (believed || is_there(id, len, medium)?) {
             pushed.skipped += 1;
         } else {
             put_blob(id, len, medium, objects, &mut sharing)?;

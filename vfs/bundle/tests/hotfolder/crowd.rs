@@ -3,8 +3,8 @@
 use std::{cell::Cell, io::Read, ops::ControlFlow, path::PathBuf};
 
 use safelight_bundle::{
-    Blob, Code, Entry, EntryName, Epoch, Kind, Later, Medium, MediumError, ReadyName, Reason, Seq,
-    Verdict, What, Why,
+    Aside, Blob, Code, Entry, EntryName, Epoch, Kind, Later, Medium, MediumError, ReadyName,
+    Reason, Seq, Verdict, What, Why,
 };
 use safelight_policies::id::{ObjectId, VerifyKey};
 
@@ -95,6 +95,15 @@ impl Medium for Crowded {
     fn set_aside(&self, _: &VerifyKey, _: &EntryName, _: &Reason) -> Result<(), MediumError> {
         self.aside.set(self.aside.get() + 1);
         Ok(())
+    }
+    fn aside(&self, to: &VerifyKey) -> Result<Vec<Aside>, MediumError> {
+        Medium::aside(&self.inner, to)
+    }
+    fn put_back(&self, to: &VerifyKey, aside: &Aside) -> Result<bool, MediumError> {
+        self.inner.put_back(to, aside)
+    }
+    fn discard(&self, to: &VerifyKey, stem: &str) -> Result<bool, MediumError> {
+        self.inner.discard(to, stem)
     }
 }
 

@@ -8,7 +8,9 @@ use std::{
     path::PathBuf,
 };
 
-use safelight_bundle::{Blob, Entry, EntryName, Medium, MediumError, ReadyName, Reason, What};
+use safelight_bundle::{
+    Aside, Blob, Entry, EntryName, Medium, MediumError, ReadyName, Reason, What,
+};
 use safelight_policies::id::{ObjectId, VerifyKey};
 
 /// A small generator (SplitMix64): the same seed, the same faults.
@@ -330,5 +332,22 @@ impl Medium for Rough {
         state.letters.remove(&(to.0, name.clone()));
         state.aside.push((name.clone(), reason.clone()));
         Ok(())
+    }
+    fn aside(&self, _: &VerifyKey) -> Result<Vec<Aside>, MediumError> {
+        let names = self.0.borrow();
+        let found = names.aside.iter().map(|(name, reason)| Aside {
+            stem: name.to_string(),
+            reason: Some(reason.clone()),
+        });
+        Ok(found.collect())
+    }
+
+    /// Nobody of these tests decides anything about what was refused.
+    fn put_back(&self, _: &VerifyKey, _: &Aside) -> Result<bool, MediumError> {
+        Ok(false)
+    }
+
+    fn discard(&self, _: &VerifyKey, _: &str) -> Result<bool, MediumError> {
+        Ok(false)
     }
 }
