@@ -215,6 +215,7 @@ impl Session<'_> {
             shown: [null.as_fd(), null.as_fd()],
             instead: Vec::new(),
             wall: None,
+            kernel_log: false,
             release: &|key| self.release(key),
         };
         let ending = standing::told_while(self, &audit, || attempt.run(grant, recorded));

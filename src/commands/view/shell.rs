@@ -196,6 +196,7 @@ impl Look<'_> {
             shown: [out.as_fd(), err.as_fd()],
             instead,
             wall: Some(self.limit),
+            kernel_log: true,
             // At home nobody has to be asked: the key is the client's own.
             release: &|key| {
                 let random = SystemRandom::new();
