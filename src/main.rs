@@ -11,6 +11,7 @@ mod commands;
 mod failure;
 mod farm;
 mod jobs;
+mod lacks;
 mod mounting;
 mod needed;
 mod node;

@@ -41,6 +41,8 @@ mod darkness;
 mod farm_darkness;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/film.rs"]
+mod film;
 #[path = "e2e/frames.rs"]
 mod frames;
 #[path = "e2e/golden/mod.rs"]
