@@ -11,6 +11,7 @@ mod books;
 mod client;
 mod doors;
 mod home;
+mod refusals;
 mod servers;
 mod settle;
 mod signals;

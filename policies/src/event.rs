@@ -158,6 +158,36 @@ pub enum Control {
         /// How many there were.
         after: u32,
     },
+    /// The filter refused a system call to a process of the session: said before the first refusal of each call, and at the end again of each
+    /// that was refused more than once.
+    CallRefused {
+        /// The session.
+        session: SessionId,
+        /// The call's name; `unknown` for numbers that are no call.
+        call: String,
+        /// How often so far.
+        times: u64,
+    },
+    /// The session is over, and this is what was heard of what its walls refused, besides what its view says.
+    Heard {
+        /// The session.
+        session: SessionId,
+        /// Why calls that the filter refused were not recorded; empty if they were.
+        calls: String,
+        /// Why what Landlock refused was not recorded; empty if it was.
+        paths: String,
+    },
+    /// Landlock refused something to a process of the session.
+    PathRefused {
+        /// The session.
+        session: SessionId,
+        /// What, in the kernel's words, like `fs.write_file`.
+        what: String,
+        /// Where; empty for what has no path.
+        path: String,
+        /// How often so far.
+        times: u64,
+    },
 }
 
 /// How a session was held to one limit.

@@ -8,6 +8,7 @@ use crate::{
     amount::{show_bytes, show_seconds},
     glob::Glob,
     id::PolicyName,
+    never::why_never,
 };
 
 /// The most rules of a kind. More than this are joined, directory by directory, from the deepest.
@@ -39,9 +40,33 @@ struct Rule {
 pub struct Lesson {
     read: BTreeMap<String, Rule>,
     write: BTreeMap<String, Rule>,
+    /// System calls that the filter refused, and how often.
+    calls: BTreeMap<String, u64>,
+    /// What Landlock refused: the right and the path, and how often.
+    paths: BTreeMap<(String, String), u64>,
 }
 
 impl Lesson {
+    /// Takes note of a system call that the filter refused, so many times in all.
+    pub fn call_refused(&mut self, call: &str, times: u64) {
+        if is_word(call) {
+            self.calls.insert(call.to_owned(), times);
+        }
+    }
+
+    /// Takes note of what Landlock refused at a path of the host's.
+    pub fn path_refused(&mut self, right: &str, path: &str, times: u64) {
+        let plain = path.chars().all(|c| c.is_ascii_graphic() && c != '"');
+        if plain
+            && !path.is_empty()
+            && right.split(['.', ',']).all(is_word)
+            && self.paths.len() < RULES_MAX
+        {
+            self.paths
+                .insert((right.to_owned(), path.to_owned()), times);
+        }
+    }
+
     /// Takes note of one act. A file stands for all of its directory: the next frame has another name.
     pub fn see(&mut self, seen: Seen<'_>) {
         // The central path itself can be looked at and listed if anything below it can.
@@ -97,8 +122,31 @@ impl Lesson {
                 ));
             }
         }
+        self.refusals(&mut text);
         text
     }
+
+    /// What was refused, as a proposal that is not in force: the program got along without.
+    fn refusals(&self, text: &mut String) {
+        for (call, times) in &self.calls {
+            match why_never(call) {
+                Some(why) => text.push_str(&format!("\n# {call} was refused ({times}), as it is under every policy: {why}.\n")),
+                None => text.push_str(&format!("\n# {call} was refused, and the run succeeded without it. If it should not have to:\n# [[seccomp.allow]]\n# calls = [\"{call}\"]\n# reason = \"refused, times: {times}\"\n")),
+            }
+        }
+        for ((right, path), times) in &self.paths {
+            text.push_str(&format!("\n# Landlock refused {right} at {path} ({times}), and the run succeeded without it.\n"));
+        }
+    }
+}
+
+/// A name of the kernel's.
+fn is_word(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 /// The glob for a path's directory and all below it; for what cannot be written as one, that of the next directory above that can. What lies
@@ -246,6 +294,43 @@ mod tests {
             .add(&text, "x")
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert!(text.contains("by shroot"), "{text}");
+    }
+
+    #[test]
+    fn what_was_refused_is_proposed_and_not_allowed() {
+        let mut lesson = Lesson::default();
+        lesson.call_refused("mbind", 3);
+        lesson.call_refused("unshare", 1);
+        lesson.call_refused("x\"]\n[[root]]", 1);
+        lesson.path_refused("fs.read_dir", "/", 2);
+        lesson.path_refused("fs.read_dir", "/a\n[limits]", 2);
+        let [name, base] = ["learned", "generic"].map(|name| PolicyName::new(name).unwrap());
+        let text = lesson.policy(&name, &base, 1, 0);
+        let digest = |text: &str| {
+            let mut catalogue = Catalogue::shipped().unwrap();
+            catalogue.add(text, "learned.toml").unwrap();
+            catalogue.resolve(&name).unwrap().digest()
+        };
+        assert_eq!(
+            digest(&text),
+            digest(&Lesson::default().policy(&name, &base, 1, 0))
+        );
+        assert!(
+            text.contains("as it is under every policy: it enters"),
+            "{text}"
+        );
+        assert!(text.contains("# Landlock refused fs.read_dir at / (2)"));
+        assert!(!text.contains("x\"]") && !text.contains("/a"), "{text}");
+        // Taken up as it is proposed, the one is allowed.
+        let taken = text
+            .replace("# [[seccomp", "[[seccomp")
+            .replace("# calls", "calls")
+            .replace("# reason = \"refused,", "reason = \"refused,");
+        let mut catalogue = Catalogue::shipped().unwrap();
+        catalogue.add(&taken, "taken.toml").unwrap();
+        let policy = catalogue.resolve(&name).unwrap();
+        let verdict = policy.explain(Query::Syscall("mbind")).unwrap().verdict;
+        assert_eq!(verdict, Verdict::Allowed);
     }
 
     #[test]

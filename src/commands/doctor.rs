@@ -1,13 +1,13 @@
 //! `safelight doctor`: what this host can enforce, and how to get the rest.
 
-use std::ffi::OsString;
+use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::Args;
 use safelight_policies::{Catalogue, Request, id::PolicyName};
 use safelight_worker::{
     HostFacts, Identity, Plan,
     behind::{self, Wall},
-    probe::{self, HostReport},
+    probe::{self, HostReport, Status},
 };
 use serde::Serialize;
 
@@ -63,19 +63,29 @@ struct Examined<'a> {
     ready: bool,
     #[serde(flatten)]
     report: &'a HostReport,
+    /// Whether what walls refuse gets onto a session's log, wall by wall.
+    denials: &'a BTreeMap<&'static str, Status>,
 }
 
 /// Tries every feature on this host. A success means that jobs can run here under the generic policy.
 pub(crate) fn run(arguments: DoctorArgs) -> Result<(), Failure> {
     let report = probe::probe();
     let verdict = verdict(&report)?;
+    let denials = BTreeMap::from(probe::denials());
     if arguments.json {
         print_json(&Examined {
             ready: verdict.is_none(),
             report: &report,
+            denials: &denials,
         })?;
     } else {
         print(&report)?;
+        for (wall, status) in &denials {
+            say(match status.advice() {
+                None => format!("denials of {wall} are recorded"),
+                Some((why, remedy)) => format!("denials of {wall}: {why}; {remedy}"),
+            });
+        }
     }
     verdict.map_or(Ok(()), Err)
 }

@@ -216,6 +216,7 @@ impl Session<'_> {
             lacks: &self.node.config.lacks,
             instead: Vec::new(),
             wall: None,
+            kernel_log: false,
             release: &|key| self.release(key),
         };
         let ending = standing::told_while(self, &audit, || attempt.run(grant, recorded));

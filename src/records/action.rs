@@ -5,7 +5,7 @@ use safelight_policies::event::{Control, Op};
 use super::What;
 
 /// Every action that a record can tell of, by name.
-pub(crate) const ACTIONS: [&str; 37] = [
+pub(crate) const ACTIONS: [&str; 40] = [
     "lookup",
     "open-read",
     "open-write",
@@ -41,6 +41,9 @@ pub(crate) const ACTIONS: [&str; 37] = [
     "connecting",
     "disconnected",
     "doors-shut",
+    "call-refused",
+    "heard",
+    "path-refused",
     "unreadable",
     "out-of-turn",
 ];
@@ -97,6 +100,9 @@ fn act(control: &Control) -> &'static str {
         Control::Connecting { .. } => "connecting",
         Control::Disconnected { .. } => "disconnected",
         Control::DoorsShut { .. } => "doors-shut",
+        Control::CallRefused { .. } => "call-refused",
+        Control::Heard { .. } => "heard",
+        Control::PathRefused { .. } => "path-refused",
     }
 }
 

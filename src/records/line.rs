@@ -198,10 +198,7 @@ impl Line {
                 self.put("uid", *uid);
                 self.hash("certificate", certificate);
             }
-            Control::Held { .. }
-            | Control::Connecting { .. }
-            | Control::Disconnected { .. }
-            | Control::DoorsShut { .. } => self.session_used(control),
+            _ => self.session_used(control),
         }
     }
 
@@ -238,6 +235,28 @@ impl Line {
                 let names = ["processors_by", "processors_most", "processors_refused"];
                 self.hold(names, processors);
                 self.hold(["disk_by", "disk_most", "disk_refused"], disk);
+            }
+            _ => self.session_refused(control),
+        }
+    }
+
+    /// What walls refused that have no log of their own.
+    fn session_refused(&mut self, control: &Control) {
+        match control {
+            Control::CallRefused { call, times, .. } => {
+                self.put("call", call.as_str());
+                self.put("times", *times);
+            }
+            Control::PathRefused {
+                what, path, times, ..
+            } => {
+                self.put("what", what.as_str());
+                self.put("path", path.as_str());
+                self.put("times", *times);
+            }
+            Control::Heard { calls, paths, .. } => {
+                self.put("calls_unheard", calls.as_str());
+                self.put("paths_unheard", paths.as_str());
             }
             _ => {}
         }
@@ -299,6 +318,9 @@ fn session_of(control: &Control) -> Option<SessionId> {
         | Control::Connecting { session, .. }
         | Control::Disconnected { session, .. }
         | Control::DoorsShut { session, .. }
+        | Control::CallRefused { session, .. }
+        | Control::Heard { session, .. }
+        | Control::PathRefused { session, .. }
         | Control::SetApart { session, .. } => Some(*session),
         Control::Packed { .. }
         | Control::DebugAccess { .. }

@@ -152,7 +152,9 @@ fn outcome(what: &What) -> (u32, u32, bool) {
             Verdict::Missing | Verdict::Failed { .. } => (FAILURE, 1, false),
             Verdict::NotAuthentic => (FAILURE, 5, true),
         },
-        What::Control(Control::KeyRefused { .. }) => (FAILURE, 3, true),
+        What::Control(
+            Control::KeyRefused { .. } | Control::CallRefused { .. } | Control::PathRefused { .. },
+        ) => (FAILURE, 3, true),
         What::Control(_) => (SUCCESS, 1, false),
         What::Unreadable { .. } | What::OutOfTurn { .. } => (FAILURE, 5, false),
     }

@@ -107,9 +107,9 @@ pub(crate) fn out_of_turn() -> OpenedRecord {
 }
 
 /// One of each.
-pub(crate) fn controls() -> [Control; 17] {
+pub(crate) fn controls() -> [Control; 20] {
     let (session, reason) = (SESSION, "why".to_owned());
-    let [held, connecting, disconnected, shut] = used();
+    let [held, connecting, disconnected, shut, call, heard, path] = used();
     [
         Control::Packed { files: 1, bytes: 2 },
         Control::Leased {
@@ -164,11 +164,14 @@ pub(crate) fn controls() -> [Control; 17] {
         connecting,
         disconnected,
         shut,
+        call,
+        heard,
+        path,
     ]
 }
 
-/// What held a session, and what it was connected to.
-fn used() -> [Control; 4] {
+/// What held a session, what it was connected to, and what its walls refused.
+fn used() -> [Control; 7] {
     let session = SESSION;
     let hold = Hold {
         by: By::ControlGroup,
@@ -196,5 +199,21 @@ fn used() -> [Control; 4] {
             errno: 0,
         },
         Control::DoorsShut { session, after: 1 },
+        Control::CallRefused {
+            session,
+            call: "ptrace".to_owned(),
+            times: 2,
+        },
+        Control::Heard {
+            session,
+            calls: String::new(),
+            paths: "the kernel's audit is off".to_owned(),
+        },
+        Control::PathRefused {
+            session,
+            what: "fs.write_file".to_owned(),
+            path: "/usr/lib".to_owned(),
+            times: 1,
+        },
     ]
 }

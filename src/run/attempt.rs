@@ -36,6 +36,7 @@ use safelight_worker::{
 
 use super::{
     doors::{Proxy, Recorded},
+    refusals::Refusals,
     servers::{AuditWriter, ViewIo, ViewServer},
     slot::Slot,
 };
@@ -81,6 +82,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) instead: Vec<Vec<u8>>,
     /// At most this long, if that is less than the policy allows.
     pub(crate) wall: Option<Duration>,
+    /// True if what Landlock refuses may stand in the host's own log: there it stands with names of the job's.
+    pub(crate) kernel_log: bool,
     /// Has the job's key released into a view server.
     pub(crate) release: &'a dyn Fn(KemKey) -> Result<Stanza, Failure>,
 }
@@ -270,7 +273,10 @@ impl Attempt<'_> {
         (view, proxy): (&ViewServer, Option<&Proxy>),
     ) -> Result<Ending, Failure> {
         let begun = Instant::now();
-        let mut sandbox = self.launch(grant, terms, view_end)?;
+        let session = self.lease.session;
+        let refusals = Refusals::of(self.audit, session, self.identity(), self.kernel_log);
+        let heard = refusals.hears_the_kernel();
+        let mut sandbox = self.launch(grant, terms, view_end, heard)?;
         if let Ok(report) = sandbox.wait_until_running(LAUNCH) {
             let doors = sandbox.take_doors();
             self.begun(report.landlock_abi, (view, proxy), &doors)?;
@@ -291,14 +297,14 @@ impl Attempt<'_> {
         ];
         let watches: Vec<Watch<'_>> = stops.chain(ours).collect();
         let ended = sandbox
-            .wait(self.wall, &watches)
+            .wait_with(self.wall, &watches, &mut |call| refusals.witness(call))
             .or_fail(Kind::Environment)?;
         tracing::debug!(
             target: "safelight::launch",
             session_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             "the session is over"
         );
-        self.note_held(&ended)?;
+        self.note_held(&ended, terms, refusals)?;
         if ended.stuck {
             tracing::error!(
                 "something of {} still lives; its slot must not be used again",
@@ -324,11 +330,17 @@ impl Attempt<'_> {
         Ok(Ending::of(cause, ended.failed, sealed))
     }
 
-    /// Puts on the log what held the session to its limits. Without a log there is nothing to be put, and the end says so.
-    fn note_held(&self, ended: &Ended) -> Result<(), Failure> {
+    /// Puts on the log what the session was refused and what held it to its limits. Without a log there is nothing to be put, and the end says so.
+    fn note_held(
+        &self,
+        ended: &Ended,
+        terms: &Terms,
+        refusals: Refusals<'_>,
+    ) -> Result<(), Failure> {
         if ended.cause == Cause::AuditLost || ended.failed.is_some() {
             return Ok(());
         }
+        refusals.finish(ended, terms)?;
         let Usage {
             memory,
             processes,
@@ -345,12 +357,21 @@ impl Attempt<'_> {
     }
 
     /// The plan is made while the launcher becomes a program: both take about as long.
-    fn launch(&self, grant: Grant, terms: &Terms, view_end: Channel) -> Result<Session, Failure> {
+    fn launch(
+        &self,
+        grant: Grant,
+        terms: &Terms,
+        view_end: Channel,
+        heard: bool,
+    ) -> Result<Session, Failure> {
         let group = Leaf::create(self.lease.session, &terms.limits).or_fail(Kind::Environment)?;
         let launcher = Launcher::start(&process::executable()?, group, false);
         let launcher = launcher.or_fail(Kind::Environment)?;
         let facts = HostFacts::read(terms).or_fail(Kind::Environment)?;
-        let plan = Plan::new(grant, &facts, self.identity()).or_fail(Kind::Environment)?;
+        let mut plan = Plan::new(grant, &facts, self.identity()).or_fail(Kind::Environment)?;
+        if heard {
+            plan = plan.with_kernel_log();
+        }
         launcher
             .build(&plan, view_end.into_descriptor())
             .or_fail(Kind::Environment)

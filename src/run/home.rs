@@ -4,6 +4,8 @@
 //! what was sent, and `--overwrite` was not asked for, or if it is something else, the new file is stored beside it under a name that
 //! says so. The names and trees of a job are hostile here too: nothing is followed, nothing is created outside.
 
+mod denials;
+
 use std::{
     ffi::OsStr,
     os::unix::ffi::OsStrExt,
@@ -19,6 +21,7 @@ use safelight_policies::{
 use safelight_scheduler::AttemptState;
 use safelight_seal::manifest::EntryKind;
 
+use self::denials::Denials;
 use super::{arguments::HomeArgs, books::Books};
 use crate::{
     client::delivery::{self, Delivered},
@@ -142,6 +145,8 @@ struct Said<'a> {
     failed: Vec<String>,
     /// What held the session to its limits; nothing if it never ran.
     held: Option<Holds>,
+    /// What its walls refused, besides its view, whose refusals are in the log; nothing if it never ran.
+    denials: Option<Denials>,
     audit: &'a Summary,
 }
 
@@ -199,6 +204,7 @@ fn say_json(
             .map(|(path, _)| text(path))
             .collect(),
         held: Holds::of(records),
+        denials: Denials::of(records),
         audit: summary,
     };
     terminal::say(serde_json::to_string(&said).or_fail(Kind::Internal)?);

@@ -222,6 +222,7 @@ fn every_act_of_ours_is_on_the_log_in_order() {
             "leased",
             "key-released",
             "started",
+            "heard",
             "held",
             "committed",
             "ended",

@@ -18,6 +18,7 @@ mod ground;
 mod kernel;
 mod life;
 mod network;
+mod refusals;
 mod results;
 mod table;
 mod walls;

@@ -14,6 +14,8 @@ for name in fd:fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -sfn /proc/self/${na
 ip link set lo up; ip link add dummy0 type dummy
 echo guest > /proc/sys/kernel/hostname
 chmod 1777 /tmp /var/tmp
+# Where a kernel shuts this by itself, nothing is seen of what of ours shuts it.
+[ -e /proc/sys/dev/tty/legacy_tiocsti ] && echo 1 > /proc/sys/dev/tty/legacy_tiocsti
 ulimit -n 65536
 export SAFELIGHT_REQUIRE=root,fuse,userns,landlock,python3,setpriv,ip,controllers,io
 export SAFELIGHT_PATIENCE=900

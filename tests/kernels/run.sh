@@ -15,7 +15,7 @@ set -euo pipefail
 # What a kernel is asked for by its meta package, and the Landlock ABI that it must have.
 KERNELS=("linux-image-cloud-amd64 6.1 2" "linux-image-6.12-cloud-amd64 6.12 6")
 # What must pass in each guest: all of the suite but what concerns only its own source.
-TESTS=${KERNELS_TESTS:-walls:: explain:: life:: results:: kernel::}
+TESTS=${KERNELS_TESTS:-walls:: explain:: life:: results:: kernel:: refusals::}
 # How long a guest may take in all, in seconds. The processor is emulated, which works wherever qemu does.
 PATIENCE=${KERNELS_PATIENCE:-2400}
 

@@ -40,6 +40,8 @@ pub enum FromSession {
     /// What the session's end is to be put down to, if it does not end well: something in it runs actions in turn, and knows more than an exit
     /// code says.
     Failing(Cause),
+    /// With it comes what hears of each call that the filter refuses; nothing if nobody can.
+    Listen,
     /// The command ended.
     Ended {
         /// How.

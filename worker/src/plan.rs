@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub use filter::{Filters, Instruction};
-pub(crate) use filter::{init as init_filter, program};
+pub(crate) use filter::{init as init_filter, program, that_asks};
 pub use mounts::Mount;
 pub use rules::{Access, Landlock, Rule};
 
@@ -151,6 +151,15 @@ impl Plan {
     /// True if the session is meant to have this wall.
     pub fn has(&self, feature: Feature) -> bool {
         self.features.contains(&feature)
+    }
+
+    /// The same plan, with what Landlock refuses in the host's audit log, where somebody listens. There it stands with names of the job's.
+    #[must_use]
+    pub fn with_kernel_log(mut self) -> Self {
+        if let Some(landlock) = &mut self.landlock {
+            landlock.log = true;
+        }
+        self
     }
 
     /// Wanted but not had: what was given up because the policy calls it best effort.

@@ -3,6 +3,7 @@
 //! A child is this program again (`safelight __probe NAME`), because a namespace can only be entered by a process with one thread, and a filter or
 //! a Landlock domain never comes off again. Invariant: [`check`] never lets a required feature pass that is not in force.
 
+mod denials;
 mod diagnose;
 mod trial;
 
@@ -26,6 +27,7 @@ use crate::{
     message::Failed,
 };
 
+pub use denials::denials;
 pub use trial::child_main;
 
 /// The hidden command of a probe's child.
@@ -133,7 +135,7 @@ pub fn probe() -> HostReport {
         Feature::NetworkNamespace,
         Feature::Fuse,
     ]
-    .map(|feature| (feature, attempt(exe, feature)));
+    .map(|feature| (feature, attempt(exe, feature.as_str())));
     for (feature, child) in attempts {
         let status = match child.and_then(outcome) {
             Ok(()) => Status::Active,
@@ -214,9 +216,9 @@ pub fn check(terms: &Terms, report: &HostReport) -> Result<Vec<Warning>, Unenfor
 }
 
 /// Lets a child try a feature.
-fn attempt(exe: &Path, feature: Feature) -> Result<Child, Failed> {
+fn attempt(exe: &Path, name: &str) -> Result<Child, Failed> {
     Command::new(exe)
-        .args([COMMAND, feature.as_str()])
+        .args([COMMAND, name])
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())

@@ -3,6 +3,8 @@
 //! Whatever happens, [`Session::wait`] answers with an [`Ended`], and a session that is dropped is killed. The end is known twice: PID 1
 //! reports it, and the launcher's own end (which the kernel lets happen only after the last process of the session is gone) confirms it.
 
+mod step;
+
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -10,20 +12,21 @@ use std::{
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{PollFd, PollFlags, poll},
     process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid},
 };
-use safelight_channel::{Channel, Incoming};
+use safelight_channel::Channel;
 use safelight_policies::{cause::Cause, event::By, grant::Limits};
 
 use crate::{
-    caching::let_cache,
     cgroup::{Leaf, Usage},
     error::Error,
-    message::{Exit, Failed, FromSession, Report, ToSession},
+    message::{Exit, Failed, Report, ToSession},
+    refused::{Listener, Witness},
     sys::Spawned,
     watchdog::Watchdog,
 };
+use step::timespec;
 
 /// How long the kernel may take to get rid of what was killed, before the session is reported as stuck.
 pub const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -50,6 +53,8 @@ pub struct Ended {
     pub stuck: bool,
     /// What the session used, as far as is known, and what held it to its limits.
     pub usage: Usage,
+    /// The system calls that its filter refused, and how often; `None` if nobody heard of them.
+    pub refused: Option<Vec<(String, u64)>>,
 }
 
 /// A session that was started.
@@ -60,6 +65,7 @@ pub struct Session {
     group: Option<Leaf>,
     limits: Limits,
     watchdog: Option<Watchdog>,
+    listener: Option<Listener>,
     doors: Option<Vec<OwnedFd>>,
     init: Option<OwnedFd>,
     report: Option<Report>,
@@ -86,6 +92,7 @@ impl Session {
             group,
             limits,
             watchdog,
+            listener: None,
             doors: None,
             init: None,
             report: None,
@@ -131,14 +138,25 @@ impl Session {
                 let errno = if late { libc::ETIMEDOUT } else { libc::ECHILD };
                 return Err(self.unexplained(errno));
             }
-            self.step(Some(deadline), &[])
+            // Before the walls stand only the launcher calls, whose refusals are nobody's.
+            self.step(Some(deadline), &[], Some(&mut |_| true))
                 .map_err(|error| self.unexplained(errno_of(&error)))?;
         }
     }
 
     /// Waits for the end, at most `wall` (the plan's wall-clock limit if `None`) from now; then asks, then kills. Returns when nothing of the
     /// session is left, or after [`KILL_WAIT`] with `stuck`.
-    pub fn wait(mut self, wall: Option<Duration>, watches: &[Watch<'_>]) -> Result<Ended, Error> {
+    pub fn wait(self, wall: Option<Duration>, watches: &[Watch<'_>]) -> Result<Ended, Error> {
+        self.wait_with(wall, watches, &mut |_| true)
+    }
+
+    /// The same, with a witness of the system calls that are refused.
+    pub fn wait_with(
+        mut self,
+        wall: Option<Duration>,
+        watches: &[Watch<'_>],
+        witness: &mut Witness<'_>,
+    ) -> Result<Ended, Error> {
         let wall = wall.unwrap_or(Duration::from_secs(self.limits.wall));
         let deadline = Instant::now() + wall;
         let mut verdict = None;
@@ -161,7 +179,8 @@ impl Session {
                 .filter(|_| stands)
                 .map(Watchdog::next);
             let until = look.map_or(deadline, |look| look.min(deadline));
-            if let Some(index) = self.step(Some(until), watches).map_err(wait_failed)? {
+            let fired = self.step(Some(until), watches, Some(&mut *witness));
+            if let Some(index) = fired.map_err(wait_failed)? {
                 verdict = watches.get(index).map(|watch| watch.cause.clone());
             }
         }
@@ -170,7 +189,7 @@ impl Session {
             .as_ref()
             .is_some_and(|cause| *cause != Cause::OutOfMemory)
         {
-            self.ask_to_end()?;
+            self.ask_to_end(witness)?;
         }
         // What the command left behind dies with PID 1; what PID 1 cannot end, we kill.
         self.kill();
@@ -184,13 +203,14 @@ impl Session {
     }
 
     /// `SIGTERM` through PID 1, and the policy's time to react to it.
-    fn ask_to_end(&mut self) -> Result<(), Error> {
+    fn ask_to_end(&mut self, witness: &mut Witness<'_>) -> Result<(), Error> {
         if self.channel_open && self.channel.send(&ToSession::Terminate).is_err() {
             return Ok(());
         }
         let deadline = Instant::now() + Duration::from_secs(self.limits.term_grace);
         while !self.is_over() && Instant::now() < deadline {
-            self.step(Some(deadline), &[]).map_err(wait_failed)?;
+            let fired = self.step(Some(deadline), &[], Some(&mut *witness));
+            fired.map_err(wait_failed)?;
         }
         Ok(())
     }
@@ -216,7 +236,7 @@ impl Session {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            self.step(Some(deadline), &[]).map_err(wait_failed)?;
+            self.step(Some(deadline), &[], None).map_err(wait_failed)?;
         }
         let _ = self.reap();
         let group_gone = |group: &Leaf| group.await_empty(deadline);
@@ -268,6 +288,7 @@ impl Session {
             leftover: self.exit.is_some_and(|(_, leftover)| leftover),
             stuck,
             usage,
+            refused: self.listener.as_ref().map(Listener::all),
         }
     }
 
@@ -278,76 +299,6 @@ impl Session {
             path: String::new(),
             errno,
         })
-    }
-
-    /// Waits for one thing to happen, or for the deadline; the index of a watch that fired.
-    fn step(
-        &mut self,
-        deadline: Option<Instant>,
-        watches: &[Watch<'_>],
-    ) -> io::Result<Option<usize>> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut polled = vec![PollFd::new(&self.launcher.pidfd, PollFlags::IN)];
-        polled.extend(
-            watches
-                .iter()
-                .map(|watch| PollFd::from_borrowed_fd(watch.on, PollFlags::IN)),
-        );
-        if self.channel_open {
-            polled.push(PollFd::new(&self.channel, PollFlags::IN));
-        }
-        match poll(&mut polled, left.map(timespec).as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let fired: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
-        drop(polled);
-        if self.channel_open && fired.last() == Some(&true) {
-            self.listen();
-            // What was said before the end counts before the end.
-            return Ok(None);
-        }
-        self.gone |= fired.first() == Some(&true);
-        Ok(fired
-            .iter()
-            .skip(1)
-            .take(watches.len())
-            .position(|fired| *fired))
-    }
-
-    /// Takes one message. A session that says nonsense says nothing any more: its end is known from its processes.
-    fn listen(&mut self) {
-        match self.channel.recv::<FromSession>() {
-            Ok(Some(Incoming {
-                message,
-                descriptors,
-            })) => self.take(message, descriptors),
-            Ok(None) | Err(_) => self.channel_open = false,
-        }
-    }
-
-    fn take(&mut self, message: FromSession, descriptors: Vec<OwnedFd>) {
-        match message {
-            FromSession::Mounted { devices } => let_cache(&devices),
-            FromSession::Doors => {
-                self.doors.get_or_insert(descriptors);
-            }
-            FromSession::Init => self.init = self.init.take().or(descriptors.into_iter().next()),
-            FromSession::Failed(failed) => {
-                self.failed.get_or_insert(failed);
-            }
-            FromSession::Enforced(report) => {
-                self.report.get_or_insert(report);
-            }
-            // Only what a session may say of itself: not that someone else is to blame.
-            FromSession::Failing(cause @ (Cause::TimedOut { .. } | Cause::Killed { .. })) => {
-                self.failing.get_or_insert(cause);
-            }
-            FromSession::Failing(_) => {}
-            FromSession::Ended { exit, leftover } => {
-                self.exit.get_or_insert((exit, leftover));
-            }
-        }
     }
 }
 
@@ -378,14 +329,6 @@ fn wait_readable(on: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
             Err(errno) => return Err(errno.into()),
         }
     }
-}
-
-fn timespec(duration: Duration) -> Timespec {
-    // A time that does not fit is for ever.
-    Timespec::try_from(duration).unwrap_or(Timespec {
-        tv_sec: i64::MAX,
-        tv_nsec: 0,
-    })
 }
 
 fn errno_of(error: &io::Error) -> i32 {

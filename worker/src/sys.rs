@@ -336,6 +336,63 @@ pub(crate) fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Loads a system-call filter that asks about some calls, for this thread and all that come from it. What it asks is heard on the descriptor.
+/// Needs `no_new_privs`.
+pub(crate) fn load_filter_that_asks(program: &mut [libc::sock_filter]) -> io::Result<OwnedFd> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the kernel reads `filter` and the so many instructions that it points to, and both outlive the call.
+    let listener = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            ptr::from_ref(&filter),
+        )
+    };
+    check(listener)?;
+    let listener = libc::c_int::try_from(listener).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(listener) })
+}
+
+/// A call that a filter asks about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// By which it is answered.
+    pub(crate) id: u64,
+    /// The call's number; whatever the caller said.
+    pub(crate) number: i32,
+}
+
+/// The next call that a filter asks about.
+pub(crate) fn refused_call(listener: BorrowedFd<'_>) -> io::Result<Asked> {
+    // SAFETY: it is integers and an array of integers, for all of which zero is a value; the kernel wants them to be zero.
+    let mut asked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    let to = ptr::from_mut(&mut asked);
+    // SAFETY: for this request the kernel writes a `seccomp_notif`, to one that outlives the call.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, to) }.into())?;
+    Ok(Asked {
+        id: asked.id,
+        number: asked.data.nr,
+    })
+}
+
+/// Has a call that a filter asked about answered with an error number. There is no function that lets one go on.
+pub(crate) fn refuse_call(listener: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
+    let mut answer = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error: -errno,
+        flags: 0,
+    };
+    let from = ptr::from_mut(&mut answer);
+    // SAFETY: for this request the kernel reads a `seccomp_notif_resp`, from one that outlives the call.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, from) }.into())
+}
+
 /// The kernel's Landlock ABI (Documentation/userspace-api/landlock.rst, "Kernel interface").
 pub(crate) fn landlock_abi() -> io::Result<u32> {
     const VERSION: libc::c_uint = 1;

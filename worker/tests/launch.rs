@@ -679,3 +679,44 @@ fn a_missing_feature_is_reported_and_refused() {
         assert!(ran.stdout.is_empty(), "{feature}: the command ran");
     }
 }
+
+/// Asks for a user namespace until it is told otherwise.
+const ASKS: &str = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nanswers = set()\nfor _ in range(TIMES): answers.add((libc.unshare(0x10000000), ctypes.get_errno()))\nprint(answers)";
+
+#[test]
+fn what_the_filter_refuses_is_told_by_name_and_number() {
+    for session in both(&[]) {
+        let ran = session.run(&["python3", "-c", &ASKS.replace("TIMES", "3")]);
+        assert_eq!(ran.stdout, "{(-1, 1)}\n", "{}{}", ran.stderr, ran.ended);
+        assert!(
+            ran.ended.contains("refused: Some([(\"unshare\", 3)])"),
+            "{}",
+            ran.ended
+        );
+        // The control: what is allowed is not told of.
+        let ran = session.sh("cat /proc/self/status > /tmp/x");
+        assert!(ran.ended.contains("refused: Some([])"), "{}", ran.ended);
+    }
+    // Where the filter kills there is nobody to answer.
+    let kills = Session::new(&[]).policy("[seccomp]\non_deny = \"kill\"");
+    let ran = kills.run(&["python3", "-c", &ASKS.replace("TIMES", "3")]);
+    assert_eq!(ran.cause, "killed by signal 31", "{}", ran.ended);
+    assert!(ran.ended.contains("refused: None"), "{}", ran.ended);
+}
+
+#[test]
+fn who_floods_the_agent_with_refused_calls_is_slowed_and_ends_when_its_time_is_over() {
+    let session = Session::new(&["--wall", "2000"]);
+    let flood = ASKS.replace("range(TIMES)", "iter(int, 1)");
+    let threads = "import threading\nfor _ in range(8): threading.Thread(target=lambda: exec(flood), daemon=False).start()";
+    let ran = session.run(&[
+        "python3",
+        "-c",
+        &format!("flood = '''{flood}'''\n{threads}"),
+    ]);
+    assert!(ran.cause.contains("ran longer"), "{}", ran.ended);
+    let times = ran.ended.split("(\"unshare\", ").nth(1).unwrap();
+    let times: u64 = times.split(')').next().unwrap().parse().unwrap();
+    // At once 10,000, then 2,000 a second: for the time that it had, what it took to begin and its grace with it, not 60,000.
+    assert!((1..60_000).contains(&times), "{times}");
+}

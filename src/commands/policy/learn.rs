@@ -59,6 +59,12 @@ struct Record {
     comm: String,
     #[serde(default)]
     bytes: u64,
+    #[serde(default)]
+    call: String,
+    #[serde(default)]
+    what: String,
+    #[serde(default)]
+    times: u64,
 }
 
 /// Runs the command and writes what was learned.
@@ -129,6 +135,14 @@ fn study(log: &std::path::Path, places: &[String]) -> Result<(Lesson, u64), Fail
         let Ok(record) = serde_json::from_slice::<Record>(&line) else {
             continue;
         };
+        if record.event == "call-refused" {
+            lesson.call_refused(&record.call, record.times);
+            continue;
+        }
+        if record.event == "path-refused" {
+            lesson.path_refused(&record.what, &record.path, record.times);
+            continue;
+        }
         if record.event == "close-write" {
             bytes = bytes.saturating_add(record.bytes);
         }

@@ -205,6 +205,18 @@ fn arguments(name: &str) -> Vec<Conditions> {
     }
 }
 
+/// The same filter, but that it asks (`SECCOMP_RET_USER_NOTIF`) where it would refuse with `EPERM`. `None` if it never does.
+pub(crate) fn that_asks(filter: &[Instruction]) -> Option<Vec<Instruction>> {
+    let refuses = |step: &Instruction| tree::is_answer(*step, Answer::Errno(libc::EPERM));
+    filter.iter().any(refuses).then(|| {
+        let asks = |step: &Instruction| match refuses(step) {
+            true => tree::answer(Answer::Ask),
+            false => *step,
+        };
+        filter.iter().map(asks).collect()
+    })
+}
+
 /// The form in which the kernel takes it.
 pub(crate) fn program(instructions: &[Instruction]) -> BpfProgram {
     instructions
@@ -223,6 +235,18 @@ mod tests {
     use safelight_policies::{Catalogue, Request, explain::filtered, id::PolicyName};
 
     use super::*;
+
+    #[test]
+    fn a_filter_that_asks_asks_where_the_other_refuses_and_differs_in_nothing_else() {
+        let calls = [(number("read").unwrap(), arguments("read"))].into();
+        let refuse = tree::compile(&calls, Answer::Allow, Answer::Errno(libc::EPERM));
+        let ask = tree::compile(&calls, Answer::Allow, Answer::Ask);
+        assert_eq!(that_asks(&refuse), Some(ask));
+        // Neither what is said to be missing nor what kills is asked about.
+        let absent = tree::compile(&calls, Answer::Errno(libc::ENOSYS), Answer::Allow);
+        let kills = tree::compile(&calls, Answer::Allow, Answer::KillProcess);
+        assert_eq!([absent, kills].map(|it| that_asks(&it)), [None, None]);
+    }
 
     #[test]
     fn what_the_filter_looks_at_is_what_is_explained() {

@@ -18,6 +18,8 @@ pub struct Landlock {
     pub rules: Vec<Rule>,
     /// The TCP ports that may be connected to.
     pub ports: Vec<u16>,
+    /// True if the kernel is to write what it refuses to the job into the host's audit log.
+    pub log: bool,
 }
 
 /// One rule.
@@ -66,5 +68,10 @@ pub(super) fn landlock(abi: u32, mounts: &[Mount], reach: &[SocketAddr]) -> Land
         })
         .collect();
     let ports = reach.iter().map(SocketAddr::port).collect();
-    Landlock { abi, rules, ports }
+    Landlock {
+        abi,
+        rules,
+        ports,
+        log: false,
+    }
 }

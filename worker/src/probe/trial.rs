@@ -7,10 +7,11 @@ use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     io::Errno,
     process::{DumpableBehavior, set_dumpable_behavior},
+    thread::set_no_new_privs,
 };
 use safelight_policies::grant::Feature;
 
-use super::diagnose::probe_limits;
+use super::{denials::LISTEN, diagnose::probe_limits};
 use crate::{
     facts::landlock_abi,
     message::Failed,
@@ -29,6 +30,12 @@ pub fn child_main(name: &str) -> ExitCode {
     let found = Feature::ALL
         .into_iter()
         .find(|feature| feature.as_str() == name);
+    if name == LISTEN {
+        return match try_listener() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failed) => complain(&failed),
+        };
+    }
     match found
         .ok_or_else(|| failed("probe", name, libc::EINVAL))
         .and_then(attempt)
@@ -103,12 +110,26 @@ fn become_nobody() -> Result<(), Failed> {
     set_dumpable_behavior(DumpableBehavior::Dumpable).at("dumpable")
 }
 
+/// Listens to a filter that lets everything pass.
+fn try_listener() -> Result<(), Failed> {
+    process::detach()?;
+    set_no_new_privs(true).at("listen")?;
+    let mut pass = [libc::sock_filter {
+        code: u16::try_from(libc::BPF_RET | libc::BPF_K).unwrap_or_default(),
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    }];
+    sys::load_filter_that_asks(&mut pass).at("listen").map(drop)
+}
+
 fn try_landlock() -> Result<(), Failed> {
     sys::landlock_abi().at("landlock")?;
     landlock::apply(&Landlock {
         abi: landlock_abi(),
         rules: Vec::new(),
         ports: Vec::new(),
+        log: false,
     })?;
     match openat(
         CWD,

@@ -48,9 +48,11 @@ pub(crate) fn apply(plan: &Landlock) -> Result<(), Failed> {
         }
     }
     if abi >= ABI::V7 {
-        // Refusals are audited after the launcher's execve too, which is all of the job's life.
+        // Without the first nothing of the job's life is in the log, since that begins with an execve; without the second not even that the
+        // launcher tried the wall.
         ruleset = ruleset
-            .log_new_exec(true)
+            .log_new_exec(plan.log)
+            .and_then(|ruleset| ruleset.log_same_exec(plan.log))
             .map_err(|error| refused("landlock log", "", &error))?;
     }
     let status = ruleset

@@ -25,6 +25,8 @@ const ARGUMENTS_AT: u32 = 16;
 pub(super) enum Answer {
     Allow,
     Errno(i32),
+    /// Whoever listens is asked.
+    Ask,
     KillProcess,
 }
 
@@ -33,6 +35,7 @@ impl Answer {
         match self {
             Self::Allow => libc::SECCOMP_RET_ALLOW,
             Self::Errno(number) => libc::SECCOMP_RET_ERRNO | (number.unsigned_abs() & 0xffff),
+            Self::Ask => libc::SECCOMP_RET_USER_NOTIF,
             Self::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
         }
     }
@@ -187,8 +190,13 @@ fn skip(length: usize) -> Instruction {
     step(BPF_JMP | BPF_JA, length, 0, 0)
 }
 
-fn answer(answer: Answer) -> Instruction {
+pub(super) fn answer(answer: Answer) -> Instruction {
     step(BPF_RET | BPF_K, answer.value(), 0, 0)
+}
+
+/// True if an instruction gives this answer.
+pub(super) fn is_answer(instruction: Instruction, this: Answer) -> bool {
+    instruction == answer(this)
 }
 
 fn step(code: u32, k: u32, jt: u8, jf: u8) -> Instruction {

@@ -20,6 +20,7 @@ fn list(
         Answer::Allow => SeccompAction::Allow,
         Answer::Errno(number) => SeccompAction::Errno(number.unsigned_abs()),
         Answer::KillProcess => SeccompAction::KillProcess,
+        Answer::Ask => panic!("a list cannot ask"),
     };
     let condition = |it: &Condition| {
         let compare = match it.compare {
