@@ -12,6 +12,7 @@ mod failure;
 mod farm;
 mod granted;
 mod jobs;
+mod lacks;
 mod look;
 mod looked;
 mod mounting;

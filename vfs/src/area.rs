@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -107,6 +107,8 @@ pub struct Area {
     disk: Arc<dyn Disk>,
     /// Which of the 256 directories have durable names, as far as this process knows.
     fans: Mutex<[bool; 256]>,
+    /// Which of them are there, likewise: nobody removes one.
+    made: [AtomicBool; 256],
     /// Keeps the directory open if the area was handed over as a descriptor.
     _held: Option<OwnedFd>,
 }
@@ -128,6 +130,7 @@ impl Area {
             root,
             disk,
             fans: Mutex::new([false; 256]),
+            made: [const { AtomicBool::new(false) }; 256],
             _held: held,
         }
     }
@@ -361,8 +364,11 @@ impl Area {
 
     /// The directory of an object, made if need be; whether its own name is durable is another question.
     fn fan(&self, id: ObjectId) -> Result<PathBuf, Error> {
-        let path = self.fan_path(id);
-        self.make_directory(&path)?;
+        let (path, made) = (self.fan_path(id), &self.made[usize::from(id.0[0])]);
+        if !made.load(Ordering::Relaxed) {
+            self.make_directory(&path)?;
+            made.store(true, Ordering::Relaxed);
+        }
         Ok(path)
     }
 

@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 
 /// The fewest threads: one encrypts while the other waits for the disk.
 const THREADS_MIN: usize = 2;
-/// The most: each has up to 33 MiB.
+/// The most: each has up to 37 MiB.
 const THREADS_MAX: usize = 4;
 
 /// A thread's own memory, kept from segment to segment.
@@ -58,7 +58,8 @@ pub(crate) fn spread<J: Send, R: Send, E: Send>(
     work: impl Fn(&mut Room, J) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = threads.clamp(THREADS_MIN, THREADS_MAX);
+    // One more than there are processors: what is large is written past the kernel's memory, and whoever writes it waits.
+    let threads = (threads + 1).clamp(THREADS_MIN, THREADS_MAX);
     let (hand, taken) = sync_channel::<J>(threads);
     let (taken, failed) = (Mutex::new(taken), AtomicBool::new(false));
     thread::scope(|scope| {

@@ -2,7 +2,7 @@
 //!
 //! - A number is used once: it is kept before anything leaves, and a letter is offered again byte for byte.
 //! - Blobs go first, then the letter. What is on the medium with the right length and hash is not sent again, so an interrupted push goes on.
-//! - What the recipient is believed to hold is not brought until nobody answers.
+//! - What the recipient is believed to hold is not brought until nobody answers; nor is what only gets another name read before that.
 //! - A receipt, or the letter's end, removes from the medium what nobody else waits for.
 
 mod again;
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safelight_policies::id::{ObjectId, VerifyKey};
 
 use crate::{Epoch, Letter, Load, Medium, Objects, Receipt, Seq, Stamp, Verdict, seal};
-use blobs::{load_list, put_load};
+use blobs::{Sharing, load_list, put_load};
 pub use item::{Collected, Held, Item, Journal, Numbers, OutboxError, Posted, Pushed};
 
 /// The sender's side of hot folders. One for each sender's key, and one for each folder.
@@ -173,8 +173,11 @@ impl Outbox {
         };
         if let Some(load) = &item.load {
             let none = BTreeSet::new();
-            let holds = if item.offers == 0 { &self.holds } else { &none };
-            put_load(load, medium, objects, holds, there, pushed)?;
+            let (holds, sharing) = match item.offers {
+                0 => (&self.holds, Sharing::Unread),
+                _ => (&none, Sharing::Verified),
+            };
+            put_load(load, medium, objects, holds, there, sharing, pushed)?;
         }
         let failed = |source| OutboxError::Medium { source };
         medium

@@ -4,7 +4,9 @@
 //! [`Batch::settle`] leaves nothing.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashSet},
+    fs,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -16,8 +18,8 @@ use super::{Area, Error};
 /// The most objects, and the most bytes, that wait for their names. Each time costs a wait for the disk, however few there are.
 const WAITING_MAX: usize = 1 << 16;
 const BYTES_MAX: u64 = 2 << 30;
-/// From this length on an object is on its way to the disk as soon as it is written, so that at the end there is little to wait for.
-const HURRY_MIN: usize = 1 << 20;
+/// From this length on an object goes to the disk as it is written, so that at the end there is little to wait for.
+const PAST_MIN: usize = 1 << 20;
 /// So many directories are made durable one by one; more than that, all together.
 const DIRECTORIES_MAX: usize = 4;
 
@@ -62,18 +64,20 @@ impl Batch<'_> {
         let directory = area.fan(id)?;
         // Its directory may be new, and then its name is not durable either.
         held(&self.waiting).touched.insert(area.root().to_owned());
-        if area.pinned(&directory, || area.holds(id, bytes))? {
+        // What is not there needs no lock to be found so.
+        let is_there = fs::symlink_metadata(area.path(id)).is_ok();
+        if is_there && area.pinned(&directory, || area.holds(id, bytes))? {
             held(&self.waiting).touched.insert(directory);
             return Ok(());
         }
         let temporary = area.temporary(&directory);
-        let written = area.disk.create(&temporary).and_then(|mut file| {
-            area.disk.write(&mut file, bytes)?;
-            if bytes.len() >= HURRY_MIN {
-                area.disk.hurry(&file);
-            }
-            Ok(())
-        });
+        let written = area
+            .disk
+            .create(&temporary)
+            .and_then(|mut file| match bytes.len() {
+                PAST_MIN.. => area.disk.write_past(&mut file, bytes),
+                _ => area.disk.write(&mut file, bytes),
+            });
         if let Err(source) = written {
             let _ = area.disk.remove(&temporary);
             let path = area.path(id);
@@ -123,20 +127,35 @@ impl<'a> Waiting<'a> {
         if !self.objects.is_empty() {
             sync_all()?;
         }
-        // One that fails stays in the list, with all after it, and is removed with the batch.
-        while let Some((id, temporary)) = self.objects.last() {
-            let place = area.path(*id);
+        // By directories, each of which is locked once.
+        self.objects.sort_unstable_by_key(|(id, _)| Reverse(*id));
+        while let Some((id, _)) = self.objects.last() {
             let directory = area.fan(*id)?;
-            area.pinned(&directory, || area.disk.rename(temporary, &place))?
-                .map_err(failed(place))?;
+            area.pinned(&directory, || self.name_last())??;
             self.touched.insert(directory);
-            self.objects.pop();
         }
         if self.touched.len() > DIRECTORIES_MAX {
             return sync_all();
         }
         while let Some(directory) = self.touched.pop_first() {
             area.sync_directory(&directory)?;
+        }
+        Ok(())
+    }
+}
+
+impl Waiting<'_> {
+    /// Names the last one, and those before it that go into the same directory. One that fails stays, with all before it, and is removed with
+    /// the batch.
+    fn name_last(&mut self) -> Result<(), Error> {
+        let fan = self.objects.last().map(|(id, _)| id.0[0]);
+        while let Some((id, temporary)) = self.objects.last()
+            && Some(id.0[0]) == fan
+        {
+            let path = self.area.path(*id);
+            let renamed = self.area.disk.rename(temporary, &path);
+            renamed.map_err(|source| Error::Write { path, source })?;
+            self.objects.pop();
         }
         Ok(())
     }

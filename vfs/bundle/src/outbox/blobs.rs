@@ -16,6 +16,7 @@ pub(super) fn put_load(
     objects: &dyn Objects,
     holds: &BTreeSet<ObjectId>,
     there: &mut BTreeSet<ObjectId>,
+    sharing: Sharing,
     pushed: &mut Pushed,
 ) -> Result<(), OutboxError> {
     let list = load_list(load, objects)?;
@@ -53,12 +54,12 @@ pub(super) fn put_load(
             free,
         }));
     }
-    let mut shares = true;
+    let mut sharing = Some(sharing);
     for (id, len) in blobs {
         if !lacking.contains(&id) && is_there(id, len, medium)? {
             pushed.skipped += 1;
         } else {
-            put_blob(id, len, medium, objects, &mut shares)?;
+            put_blob(id, len, medium, objects, &mut sharing)?;
             pushed.sent.0 += 1;
             pushed.sent.1 += len;
         }
@@ -78,29 +79,41 @@ fn is_there(id: ObjectId, len: u64, medium: &dyn Medium) -> Result<bool, OutboxE
     }
 }
 
-/// Puts a blob. `shares` is true while the medium takes files of ours as they are.
+/// What is known of a file of ours before it gets a name on the medium.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// That it has its length. Whoever takes it reads all of it and believes nothing; reading it here, too, would take as long as sealing.
+    Unread,
+    /// That it has its hash: nobody answered, and this may be why.
+    Verified,
+}
+
+/// Puts a blob. `sharing` is none once the medium did not take a file of ours as it is.
 fn put_blob(
     id: ObjectId,
     len: u64,
     medium: &dyn Medium,
     objects: &dyn Objects,
-    shares: &mut bool,
+    sharing: &mut Option<Sharing>,
 ) -> Result<(), OutboxError> {
     let unreadable = |source| OutboxError::Objects { object: id, source };
     let failed = |source| OutboxError::Medium { source };
-    let file = match *shares {
-        true => objects.file(id).map_err(unreadable)?,
-        false => None,
-    };
-    if let Some(file) = file {
-        // What gets the name is the file that was read, whatever has its name in our store by then.
-        let mut source = &file;
-        let mut source = Verified::new(&mut source, id, len);
-        io::copy(&mut source, &mut io::sink()).map_err(unreadable)?;
-        *shares = medium.share_blob(id, &file).map_err(failed)?;
-        if *shares {
+    if let Some(how) = *sharing
+        && let Some(file) = objects.file(id).map_err(unreadable)?
+    {
+        // What gets the name is the file that was looked at, whatever has its name in our store by then.
+        if file.metadata().map_err(unreadable)?.len() != len {
+            return Err(unreadable(io::ErrorKind::InvalidData.into()));
+        }
+        if how == Sharing::Verified {
+            let mut source = &file;
+            let mut source = Verified::new(&mut source, id, len);
+            io::copy(&mut source, &mut io::sink()).map_err(unreadable)?;
+        }
+        if medium.share_blob(id, &file).map_err(failed)? {
             return Ok(());
         }
+        *sharing = None;
     }
     let mut source = objects.open(id).map_err(unreadable)?;
     let mut source = Verified::new(&mut *source, id, len);
