@@ -547,11 +547,11 @@ fn a_policy_that_changes_after_the_client_signed_is_refused() {
     let stage = Stage::new();
     let policy = |limit: &str| {
         let text = "schema = 1\nname = \"own\"\nsummary = \"x\"\nextends = [\"generic\"]\n[limits]\nwall = ";
-        stage
-            .host
-            .write("own.toml", format!("{text}\"{limit}\"\n"))
-            .display()
-            .to_string()
+        // Whole or not at all: whoever reads it meanwhile reads one of them.
+        let new = stage.host.write("own.new", format!("{text}\"{limit}\"\n"));
+        let own = new.with_extension("toml");
+        fs::rename(new, &own).expect("a policy");
+        own.display().to_string()
     };
     let own = policy("1h");
     let ended = late_agent(&stage, &["--policy", &own], "echo started", || {
