@@ -44,9 +44,10 @@ test: setup
 # And the long ones. Two of the ignored are no tests: another test starts and kills them.
 test-all: test
 	cargo test --workspace --no-fail-fast -- --ignored --skip the_process_that_is_killed --skip the_farm_that_is_killed
+	$(MAKE) test-kernels
 
 # The suite of escapes and limits inside Debian's 6.1 and 6.12, on an emulated machine: about a quarter of an hour for each on two processors that
-# nobody else uses. Not part of test-all: on a machine with other load its guests run out of time.
+# nobody else uses. Where the machine has other load, KERNELS_PATIENCE gives a guest longer than 40 minutes.
 KERNEL_PACKAGES := qemu-system-x86 busybox-static cpio e2fsprogs binutils xz-utils
 test-kernels: PACKAGES += $(KERNEL_PACKAGES)
 test-kernels: setup

@@ -110,11 +110,44 @@ fn door((to, door): (SocketAddr, OwnedFd)) -> io::Result<(SocketAddr, TcpListene
 struct Proxy {
     session: SessionId,
     recorder: Recorder,
-    /// Connections so far.
-    count: AtomicU32,
+    count: Count,
     free: Arc<Semaphore>,
     /// True once the session is over.
     over: watch::Sender<bool>,
+}
+
+/// Counts the connections of a session, at all of its doors together.
+struct Count {
+    so_far: AtomicU32,
+    most: u32,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// It is carried, under this number.
+    Number(u32),
+    /// It is not, and it is the first.
+    FirstTooMany,
+    TooMany,
+}
+
+impl Count {
+    fn up_to(most: u32) -> Self {
+        Self {
+            so_far: AtomicU32::new(0),
+            most,
+        }
+    }
+
+    fn next(&self) -> Turn {
+        // Each door stops at its first that is too many, so this never comes round.
+        match self.so_far.fetch_add(1, Ordering::Relaxed) {
+            before if before < self.most => Turn::Number(before + 1),
+            before if before == self.most => Turn::FirstTooMany,
+            _ => Turn::TooMany,
+        }
+    }
 }
 
 async fn carry(
@@ -126,7 +159,7 @@ async fn carry(
     let proxy = Arc::new(Proxy {
         session,
         recorder,
-        count: AtomicU32::new(0),
+        count: Count::up_to(IN_ALL),
         free: Arc::new(Semaphore::new(AT_A_TIME as usize)),
         over: watch::Sender::new(false),
     });
@@ -163,16 +196,16 @@ impl Proxy {
                 // It went away while it waited, or there is no memory for it: the next may fare better.
                 Err(_) => continue,
             };
-            let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-            if number > IN_ALL {
-                if number == IN_ALL + 1 {
-                    self.note(Control::DoorsShut {
+            let number = match self.count.next() {
+                Turn::Number(number) => number,
+                Turn::FirstTooMany => {
+                    return self.note(Control::DoorsShut {
                         session: self.session,
                         after: IN_ALL,
                     });
                 }
-                return;
-            }
+                Turn::TooMany => return,
+            };
             let proxy = Arc::clone(&self);
             tokio::spawn(async move {
                 proxy.connect(number, to, inside).await;
@@ -237,21 +270,25 @@ async fn between(
     tokio::select! {
         ended = &mut out => {
             ended?;
-            quiet(back, received).await
+            quiet(back, received, HALF).await
         }
         ended = &mut back => {
             ended?;
-            quiet(out, sent).await
+            quiet(out, sent, HALF).await
         }
     }
 }
 
-/// The other way, for as long as something moves.
-async fn quiet(way: impl Future<Output = io::Result<()>>, moved: &AtomicU64) -> io::Result<()> {
+/// The other way, for as long as something moves: at least once in so long.
+async fn quiet(
+    way: impl Future<Output = io::Result<()>>,
+    moved: &AtomicU64,
+    half: Duration,
+) -> io::Result<()> {
     tokio::pin!(way);
     loop {
         let before = moved.load(Ordering::Relaxed);
-        match timeout(HALF, &mut way).await {
+        match timeout(half, &mut way).await {
             Ok(ended) => return ended,
             Err(_) if moved.load(Ordering::Relaxed) == before => {
                 return Err(errno(libc::ETIMEDOUT));
@@ -279,4 +316,89 @@ async fn one_way(
 
 fn errno(number: i32) -> io::Error {
     io::Error::from_raw_os_error(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(test);
+    }
+
+    /// A connection on this host, and its two ends.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(door.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, door.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    #[test]
+    fn so_many_connections_are_carried_and_the_end_is_said_once() {
+        let count = Count::up_to(3);
+        let turns: Vec<Turn> = (0..6).map(|_| count.next()).collect();
+        let numbers = [1, 2, 3].map(Turn::Number);
+        assert_eq!(turns[..3], numbers);
+        assert_eq!(
+            turns[3..],
+            [Turn::FirstTooMany, Turn::TooMany, Turn::TooMany]
+        );
+    }
+
+    #[test]
+    fn a_side_that_is_silent_after_the_other_has_finished_ends_the_connection() {
+        run(async {
+            let moved = AtomicU64::new(0);
+            let silent = std::future::pending();
+            let ended = quiet(silent, &moved, Duration::from_millis(5)).await;
+            assert_eq!(ended.unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+        });
+    }
+
+    #[test]
+    fn a_side_that_goes_on_after_the_other_has_finished_is_carried_to_its_end() {
+        run(async {
+            let moved = AtomicU64::new(0);
+            // It moves something whenever it is looked at, and ends at the sixth time; the silent one above is the control.
+            let mut looks = 0;
+            let moves = std::future::poll_fn(|_| {
+                moved.fetch_add(1, Ordering::Relaxed);
+                looks += 1;
+                match looks {
+                    6 => std::task::Poll::Ready(Ok(())),
+                    _ => std::task::Poll::Pending,
+                }
+            });
+            assert!(quiet(moves, &moved, Duration::from_millis(5)).await.is_ok());
+            assert_eq!(moved.into_inner(), 6);
+        });
+    }
+
+    #[test]
+    fn what_one_side_says_after_the_other_has_finished_arrives() {
+        run(async {
+            let ((mut program, inside), (outside, mut server)) = (pair().await, pair().await);
+            let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+            let both = async {
+                program.write_all(b"ask").await.unwrap();
+                program.shutdown().await.unwrap();
+                let mut heard = Vec::new();
+                server.read_to_end(&mut heard).await.unwrap();
+                assert_eq!(heard, b"ask");
+                server.write_all(b"answer").await.unwrap();
+                drop(server);
+                heard.clear();
+                program.read_to_end(&mut heard).await.unwrap();
+                assert_eq!(heard, b"answer");
+            };
+            let (ended, ()) = tokio::join!(between(inside, outside, &sent, &received), both);
+            ended.unwrap();
+            assert_eq!([sent, received].map(AtomicU64::into_inner), [3, 6]);
+        });
+    }
 }
