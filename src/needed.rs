@@ -11,6 +11,7 @@ use safelight_seal::manifest::{EntryKind, Manifest};
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
+    looked,
     opened::OpenedJob,
     state::State,
     store::Store,
@@ -122,6 +123,10 @@ fn add_job(
         add_list(&store, jobs::list(state, job)?, objects)?;
     } else {
         add_segments(&open(&mut opened, state, job)?.inputs()?, objects);
+    }
+    for look in looked::all(state, job)? {
+        objects.extend(look.audit);
+        add_list(&store, look.list, objects)?;
     }
     for left in jobs::all_left(state, job)? {
         add_left(&store, &left, objects)?;

@@ -5,7 +5,7 @@ use safelight_job::{JobRecipe, Recipe, TaskCommand, expand};
 use safelight_policies::id::{JobId, ObjectId, TaskId};
 use safelight_seal::{
     blob::Purpose,
-    job_key::JobKey,
+    job_key::{JobKey, ReadKey},
     manifest::{Kind as ManifestKind, Manifest},
     random::SystemRandom,
 };
@@ -126,18 +126,7 @@ impl OpenedJob {
 
     /// The inputs as the client sealed them.
     pub(crate) fn inputs(&self) -> Result<Manifest, Failure> {
-        let sealed = self
-            .area
-            .read(self.envelope.inputs)
-            .or_fail(Kind::Environment)?;
-        Manifest::open(
-            &sealed,
-            &self.key,
-            self.job(),
-            &ManifestKind::Inputs,
-            &self.envelope.client_verify,
-        )
-        .or_fail(Kind::Denied)
+        inputs(&self.area, &self.envelope, &self.key)
     }
 
     /// What was to be run.
@@ -155,29 +144,12 @@ impl OpenedJob {
 
     /// What an attempt wrote.
     pub(crate) fn results(&self, left: &Left) -> Result<Manifest, Failure> {
-        let sealed = self.read(left.manifest, left)?;
-        Manifest::open(
-            &sealed,
-            &self.key,
-            self.job(),
-            &kind_of(left),
-            &self.key.attest_key().public(),
-        )
-        .or_fail(Kind::Denied)
-    }
-
-    fn read(&self, object: Option<ObjectId>, left: &Left) -> Result<Vec<u8>, Failure> {
-        let sealed_nothing = || {
-            let message = format!("{} of {} sealed nothing", left.session, self.job());
-            Failure::new(Kind::User, message)
-        };
-        let object = object.ok_or_else(sealed_nothing)?;
-        self.area.read(object).or_fail(Kind::Environment)
+        results(&self.area, &self.envelope, &self.key, left)
     }
 
     /// What a task printed.
     pub(crate) fn log(&self, left: &Left) -> Result<Vec<u8>, Failure> {
-        let sealed = self.read(left.log, left)?;
+        let sealed = read(&self.area, self.job(), left.log, left)?;
         self.key
             .open_blob(Purpose::TaskLog, &kind_of(left).place(self.job()), &sealed)
             .or_fail(Kind::Denied)
@@ -192,6 +164,43 @@ impl OpenedJob {
             .or_fail(Kind::Denied)?;
         Homeward::decode(&plain)
     }
+}
+
+/// The inputs of a job as the client sealed them, for whoever may read the job.
+pub(crate) fn inputs(
+    area: &Area,
+    envelope: &Envelope,
+    key: &impl AsRef<ReadKey>,
+) -> Result<Manifest, Failure> {
+    let (job, client) = (envelope.outline.job, &envelope.client_verify);
+    let sealed = area.read(envelope.inputs).or_fail(Kind::Environment)?;
+    Manifest::open(&sealed, key, job, &ManifestKind::Inputs, client).or_fail(Kind::Denied)
+}
+
+/// What an attempt wrote, likewise. The envelope names who signs results.
+pub(crate) fn results(
+    area: &Area,
+    envelope: &Envelope,
+    key: &impl AsRef<ReadKey>,
+    left: &Left,
+) -> Result<Manifest, Failure> {
+    let job = envelope.outline.job;
+    let sealed = read(area, job, left.manifest, left)?;
+    Manifest::open(&sealed, key, job, &kind_of(left), &envelope.attest).or_fail(Kind::Denied)
+}
+
+fn read(
+    area: &Area,
+    job: JobId,
+    object: Option<ObjectId>,
+    left: &Left,
+) -> Result<Vec<u8>, Failure> {
+    let sealed_nothing = || {
+        let message = format!("{} of {job} sealed nothing", left.session);
+        Failure::new(Kind::User, message)
+    };
+    let object = object.ok_or_else(sealed_nothing)?;
+    area.read(object).or_fail(Kind::Environment)
 }
 
 /// What the objects of an attempt are bound to.

@@ -109,6 +109,14 @@ pub(crate) fn internal_main() -> Option<ExitCode> {
             crate::terminal::start_logging();
             Some(crate::proxy::main())
         }
+        crate::look::operator::COMMAND => {
+            crate::terminal::start_logging();
+            Some(crate::look::operator::main())
+        }
+        crate::look::COMMAND => {
+            crate::terminal::start_logging();
+            Some(crate::look::main())
+        }
         "__audit" => {
             crate::terminal::start_logging();
             Some(audit_main())

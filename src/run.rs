@@ -24,7 +24,7 @@ pub(crate) use self::{
     client::run as client,
     doors::Recorded,
     home::run as home,
-    servers::{AuditWriter, KeyWarden, ViewIo, ViewServer},
+    servers::{AuditWriter, KeyWarden, ViewIo, ViewServer, end},
     signals::{Signals, stay_on_hang_up},
     slot::{Slot, claim as claim_slot},
 };

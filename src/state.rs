@@ -24,6 +24,8 @@ pub(crate) mod user {
     pub(crate) const AREA: u32 = BASE + 3;
     /// The proxy that carries sessions' connections.
     pub(crate) const PROXY: u32 = BASE + 4;
+    /// The processes that show a job by a grant.
+    pub(crate) const LOOK: u32 = BASE + 5;
     /// The first slot's session; each slot has two.
     const SLOTS: u32 = BASE + 1000;
 

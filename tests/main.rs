@@ -43,10 +43,14 @@ mod darkness;
 mod farm_darkness;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/film.rs"]
+mod film;
 #[path = "e2e/frames.rs"]
 mod frames;
 #[path = "e2e/golden/mod.rs"]
 mod golden;
+#[path = "e2e/grants.rs"]
+mod grants;
 #[path = "e2e/healing.rs"]
 mod healing;
 #[path = "e2e/hotfolders.rs"]

@@ -7,8 +7,8 @@ use std::{
 
 use safelight_audit::Source;
 use safelight_bundle::{
-    AnyLetter, BlobList, Document, Envelope, Kind, Packed, Prekey, PrekeyBatch, ReadyName,
-    claimed_signer, object_id, open,
+    AnyLetter, BlobList, DebugGrant, Document, Envelope, Kind, Packed, Prekey, PrekeyBatch,
+    ReadyName, claimed_signer, object_id, open,
 };
 use safelight_policies::{
     cause::Cause,
@@ -147,6 +147,13 @@ fn of_documents(add: Add<'_>) {
     add(2, "prekey", &body(&prekey(1)));
     add(3, "bundle", &body(&packed));
     add(4, "list", &object(packed.load.list));
+    let grant = golden("grant");
+    let grant: DebugGrant = open(&grant, &claimed_signer(&grant).unwrap()).unwrap();
+    let grant = DebugGrant {
+        client_verify: ours(),
+        ..grant
+    };
+    add(signed::GRANT, "grant", &body(&grant));
 }
 
 fn of_letters(add: Add<'_>) {

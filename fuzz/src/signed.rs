@@ -3,7 +3,8 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use safelight_bundle::{
-    AnyLetter, BlobList, Document, EntryName, Envelope, Kind, Packed, Prekey, ReadyName, open,
+    AnyLetter, BlobList, DebugGrant, Document, EntryName, Envelope, Kind, Packed, Prekey,
+    ReadyName, open,
 };
 use safelight_policies::lease::Lease;
 use safelight_seal::identity::SigningSecret;
@@ -11,10 +12,13 @@ use safelight_seal::identity::SigningSecret;
 use crate::{bounded::decoding, sealed::patched};
 
 /// How many parsers this family has.
-pub const CHOICES: u8 = 15;
+pub const CHOICES: u8 = 18;
 
 /// The first choice that is a letter; one for each kind follows.
 pub const LETTERS: u8 = 7;
+
+/// The debug grant, after the letters.
+pub const GRANT: u8 = CHOICES - 1;
 
 /// Calls the parser that the first byte chooses; true if it took the rest.
 pub fn check(bytes: &[u8]) -> bool {
@@ -33,6 +37,7 @@ pub fn check(bytes: &[u8]) -> bool {
         }),
         5 => name(bytes),
         6 => unsigned(bytes),
+        GRANT => document::<DebugGrant>(bytes),
         kind => letter(Kind::ALL[usize::from(kind - LETTERS)], bytes),
     }
 }
@@ -71,6 +76,8 @@ fn context(kind: Kind) -> &'static str {
         Kind::Cancel => "cancel",
         Kind::Ended => "job ended",
         Kind::Register => "register notice",
+        Kind::Look => "look notice",
+        Kind::Revocation => "revocation",
     }
 }
 
@@ -96,6 +103,8 @@ fn letter(kind: Kind, body: &[u8]) -> bool {
         AnyLetter::Cancel(it) => postcard::to_stdvec(&it),
         AnyLetter::Ended(it) => postcard::to_stdvec(&it),
         AnyLetter::Register(it) => postcard::to_stdvec(&it),
+        AnyLetter::Look(it) => postcard::to_stdvec(&it),
+        AnyLetter::Revocation(it) => postcard::to_stdvec(&it),
     };
     assert_eq!(
         again.expect("what was valid"),

@@ -50,6 +50,48 @@ pub enum Cause {
     NoKey,
     /// The session made more records than the audit log takes of one session, and was ended.
     Flooded,
+    /// The command failed and had said what it lacked.
+    Lacked {
+        /// What.
+        what: Lack,
+        /// Its exit code.
+        code: u8,
+    },
+}
+
+/// What a program that failed said it lacked. A node's operator says by which words such a line is known; of the line itself nothing
+/// leaves the view server but which of these it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lack {
+    /// A licence for a renderer or a plug-in.
+    Licence,
+    /// A graphics processor, or one that the renderer can use.
+    Graphics,
+    /// Memory of a graphics processor.
+    GraphicsMemory,
+    /// Memory.
+    Memory,
+    /// Room on a disk.
+    Disk,
+    /// A file of the job's.
+    File,
+    /// A plug-in, or the right version of one.
+    PlugIn,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Licence => "a licence",
+            Self::Graphics => "a graphics processor",
+            Self::GraphicsMemory => "memory of a graphics processor",
+            Self::Memory => "memory",
+            Self::Disk => "room on a disk",
+            Self::File => "a file",
+            Self::PlugIn => "a plug-in",
+        })
+    }
 }
 
 impl Cause {
@@ -79,6 +121,7 @@ impl fmt::Display for Cause {
             }
             Self::NoKey => f.write_str("the key warden did not release the job's key"),
             Self::Flooded => f.write_str("made more records than the audit log takes of a session"),
+            Self::Lacked { what, code } => write!(f, "lacked {what} (exited with code {code})"),
         }
     }
 }

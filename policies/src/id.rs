@@ -77,6 +77,10 @@ random_id!(
     /// One session: one lease, one key release, one sandbox.
     SessionId, "session id", "ses-"
 );
+random_id!(
+    /// One grant of a client's: somebody may look at a job away from home, for a while.
+    GrantId, "grant id", "grant-"
+);
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {

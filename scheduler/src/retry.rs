@@ -1,6 +1,6 @@
 //! May a task be tried again? By the cause of its last attempt's end and by what happened to it before. Pure.
 
-use safelight_policies::cause::Cause;
+use safelight_policies::cause::{Cause, Lack};
 
 use crate::rules::Rules;
 
@@ -38,12 +38,21 @@ pub fn fault(cause: &Cause) -> Fault {
         Cause::NotStarted { step, .. } if APART.contains(&step.as_str()) => Fault::Apart,
         // A write beyond the quota does it.
         Cause::Poisoned => Fault::Apart,
+        // Another node may have it, or this one a while later.
+        Cause::Lacked {
+            what: Lack::Licence | Lack::Graphics | Lack::GraphicsMemory | Lack::Disk | Lack::PlugIn,
+            ..
+        } => Fault::Apart,
         Cause::Exited { .. }
         | Cause::Killed { .. }
         | Cause::TimedOut { .. }
         | Cause::OutOfMemory
         | Cause::NoOutput
-        | Cause::Flooded => Fault::Task,
+        | Cause::Flooded
+        | Cause::Lacked {
+            what: Lack::Memory | Lack::File,
+            ..
+        } => Fault::Task,
         Cause::NodeLost | Cause::ViewLost | Cause::AuditLost | Cause::NotStarted { .. } => {
             Fault::Node
         }
@@ -125,6 +134,7 @@ mod tests {
             ..Rules::default()
         };
         let exit = Cause::Exited { code: 1 };
+        let lacked = |what| Cause::Lacked { what, code: 1 };
         let mount = Cause::NotStarted {
             step: "mount".into(),
             errno: 1,
@@ -139,6 +149,11 @@ mod tests {
             (Cause::NoOutput, 1, 0, here),
             (Cause::Flooded, 1, 0, here),
             (Cause::Flooded, 2, 0, Verdict::GiveUp),
+            (lacked(Lack::File), 1, 0, here),
+            (lacked(Lack::Memory), 2, 0, Verdict::GiveUp),
+            (lacked(Lack::Licence), 9, 0, elsewhere),
+            (lacked(Lack::Licence), 0, 2, Verdict::GiveUp),
+            (lacked(Lack::PlugIn), 9, 1, elsewhere),
             (Cause::Killed { signal: 9 }, 1, 0, here),
             (Cause::NodeLost, 9, 0, elsewhere),
             (Cause::NodeLost, 0, 1, elsewhere),

@@ -4,7 +4,7 @@
 
 use clap::Args;
 use safelight_audit::Source;
-use safelight_bundle::{Announcement, Cancel, Document, Heartbeat, Letter, Receipt};
+use safelight_bundle::{Announcement, Cancel, Document, Heartbeat, Letter, Receipt, Revocation};
 use safelight_channel::Channel;
 use safelight_policies::{
     event::Control,
@@ -166,6 +166,7 @@ fn is_letter(
     let to = match context {
         Announcement::CONTEXT => recipient::<Announcement>(body, signer),
         Cancel::CONTEXT => recipient::<Cancel>(body, signer),
+        Revocation::CONTEXT => recipient::<Revocation>(body, signer),
         Receipt::CONTEXT => recipient::<Receipt>(body, signer),
         Heartbeat::CONTEXT => recipient::<Heartbeat>(body, signer),
         _ => None,

@@ -5,6 +5,7 @@
 
 mod diff;
 mod exchange;
+mod grant;
 mod guard;
 mod layers;
 mod serve;
@@ -21,7 +22,10 @@ use safelight_channel::Channel;
 use safelight_policies::id::{JobId, SessionId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::serve::{ServeArgs, serve};
+pub(crate) use self::{
+    layers::Layers,
+    serve::{ServeArgs, serve},
+};
 use super::{
     chosen::{self, ChosenTask},
     view_ls,
@@ -30,6 +34,7 @@ use crate::{
     cli::StateArgs,
     failure::{Failure, Kind, OrFail},
     jobs::Left,
+    look::{Seen, operator},
     process,
     results::{self, Wanted, task_name},
     run::{self, Books},
@@ -51,6 +56,12 @@ pub(crate) enum ViewCommand {
     Shell(shell::ShellArgs),
     /// Show which files two jobs had or wrote otherwise
     Diff(diff::DiffArgs),
+    /// Let one person look at a job at the site that renders it, for a while
+    Grant(grant::GrantArgs),
+    /// List the grants that were given for a job
+    Grants(grant::GrantsArgs),
+    /// Take a grant back
+    Revoke(grant::RevokeArgs),
 }
 
 /// Which files of a job.
@@ -85,6 +96,12 @@ pub(crate) struct MountArgs {
     /// Take the mount away after this time (90s, 15m, 2h, 1d)
     #[arg(long = "for", value_name = "TIME", value_parser = run::duration, default_value = "8h")]
     limit: Duration,
+    /// Mount it at the site that renders it, by a grant of its client's: read-only, as long as the grant holds
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["writable", "limit"])]
+    grant: Option<PathBuf>,
+    /// With --grant: the state directory of the site
+    #[arg(long, value_name = "DIR", requires = "grant", default_value = operator::SITE)]
+    at: PathBuf,
 }
 
 /// What the serving process is told by the command that started it.
@@ -113,6 +130,9 @@ pub(crate) fn run(command: ViewCommand) -> Result<ExitCode, Failure> {
         ViewCommand::Mount(arguments) => mount(&arguments)?,
         ViewCommand::Ls(arguments) => view_ls::run(&arguments)?,
         ViewCommand::Diff(arguments) => diff::run(&arguments)?,
+        ViewCommand::Grant(arguments) => grant::grant(&arguments)?,
+        ViewCommand::Grants(arguments) => grant::grants(&arguments)?,
+        ViewCommand::Revoke(arguments) => grant::revoke(&arguments)?,
         ViewCommand::Shell(arguments) => return shell::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
@@ -120,7 +140,6 @@ pub(crate) fn run(command: ViewCommand) -> Result<ExitCode, Failure> {
 
 /// Starts the serving process and waits until the view stands.
 fn mount(arguments: &MountArgs) -> Result<(), Failure> {
-    let chosen = arguments.which.find()?;
     let shown = &arguments.directory;
     let directory = std::fs::canonicalize(shown).map_err(|error| {
         Failure::new(
@@ -129,6 +148,10 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
         )
         .hint("make an empty directory first")
     })?;
+    if let Some(grant) = &arguments.grant {
+        return by_grant(arguments, grant, directory);
+    }
+    let chosen = arguments.which.find()?;
     let text = |path: &Path| {
         path.to_str()
             .map(str::to_owned)
@@ -161,6 +184,30 @@ fn mount(arguments: &MountArgs) -> Result<(), Failure> {
         }
         Said::Failed { message } => Err(Failure::new(Kind::Environment, message)),
     }
+}
+
+/// Has a site mount it, which asks for proof that the grant is ours.
+fn by_grant(arguments: &MountArgs, grant: &Path, directory: PathBuf) -> Result<(), Failure> {
+    let which = &arguments.which;
+    let seen = match which.attempt {
+        _ if which.inputs => Seen::Inputs,
+        None | Some(Wanted::Counting) => Seen::Counting,
+        Some(Wanted::Last) => Seen::Last,
+        Some(Wanted::Number(number)) => Seen::Attempt(number),
+    };
+    let site = std::fs::canonicalize(&arguments.at).map_err(|error| {
+        let message = format!("no site at {}: {error}", arguments.at.display());
+        Failure::new(Kind::User, message).hint("name its state directory with --at DIR")
+    })?;
+    operator::mount(&operator::Wish {
+        grant: operator::read(grant)?,
+        job: which.job.clone(),
+        task: which.task.any(),
+        seen,
+        directory,
+        site,
+        state: State::open(which.state.state.as_deref())?.root().to_owned(),
+    })
 }
 
 /// Tells the serving process what it shows. A job may have more results than a message holds.

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     failure::{Failure, Kind, OrFail},
-    jobs, run,
+    jobs,
+    lacks::{Lacks, Own},
+    run,
     state::State,
     terminal, warden,
 };
@@ -34,6 +36,8 @@ struct Written {
     site: String,
     schedule: String,
     slots: u16,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lacks: Vec<Own>,
 }
 
 /// What a node knows of itself and its site.
@@ -47,6 +51,8 @@ pub(super) struct Config {
     pub(super) schedule: VerifyKey,
     /// How many sessions it runs at once.
     pub(super) slots: u16,
+    /// By what it is known that a task lacked something.
+    pub(super) lacks: Lacks,
 }
 
 /// Makes the node's key and its configuration; prints its name and public key, which the site must enroll.
@@ -70,6 +76,7 @@ pub(crate) fn join(
         site: address(site)?,
         schedule: warden::parse_key(&schedule).map_err(|failure| refused(failure.message()))?,
         slots,
+        lacks: Lacks::shipped(),
     };
     let key = own_key(state)?.public();
     config.write(state)?;
@@ -111,6 +118,7 @@ impl Config {
             site: address(&written.site)?,
             schedule: warden::parse_key(&written.schedule)?,
             slots: written.slots,
+            lacks: Lacks::with(&written.lacks)?,
         })
     }
 
@@ -120,6 +128,7 @@ impl Config {
             site: self.site.clone(),
             schedule: HEXLOWER.encode(&self.schedule.0),
             slots: self.slots,
+            lacks: Vec::new(),
         };
         let text = toml::to_string(&written).or_fail(Kind::Internal)?;
         jobs::write_private(&state.root().join("node.toml"), text.as_bytes())
@@ -165,6 +174,7 @@ mod tests {
             site: "http://127.0.0.1:8000".to_owned(),
             schedule: VerifyKey([0xab; 32]),
             slots: 3,
+            lacks: Lacks::shipped(),
         };
         assert_eq!(Config::load(&state).unwrap(), expected);
         let before = own_key(&state).unwrap().public();

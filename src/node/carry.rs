@@ -5,7 +5,7 @@ use std::{
     fs::File,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -26,32 +26,39 @@ use crate::{
 
 /// How many objects are under way at once for one session.
 const AT_ONCE: usize = 4;
-/// How often a session looks whether another one has brought what both need.
+/// How often a session that waits for another one's fetching looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Jobs whose objects are on their way: sessions of one job wait for each other instead of bringing the same twice.
 #[derive(Debug, Default)]
-pub(super) struct Fetching(Mutex<BTreeSet<JobId>>);
+pub(super) struct Fetching {
+    jobs: Mutex<BTreeSet<JobId>>,
+    over: Condvar,
+}
 
 struct Turn<'a>(&'a Fetching, JobId);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.jobs(|jobs| jobs.remove(&self.1));
+        self.0.jobs().remove(&self.1);
+        self.0.over.notify_all();
     }
 }
 
 impl Fetching {
-    fn jobs<T>(&self, act: impl FnOnce(&mut BTreeSet<JobId>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Every change is one insertion or removal, so a panic elsewhere leaves it whole.
+    fn jobs(&self) -> MutexGuard<'_, BTreeSet<JobId>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self, job: JobId, keep_on: KeepOn<'_>) -> Result<Turn<'_>, Error> {
-        while !self.jobs(|jobs| jobs.insert(job)) {
+        let mut jobs = self.jobs();
+        while !jobs.insert(job) {
             if !keep_on(Duration::ZERO) {
                 return Err(Error::Stopped);
             }
-            std::thread::sleep(LOOK);
+            let waited = self.over.wait_timeout(jobs, LOOK);
+            jobs = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(Turn(self, job))
     }

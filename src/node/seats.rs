@@ -1,10 +1,14 @@
 //! Who sits in which slot of this node: the one table that the loop, the heartbeat and the sessions share.
+//!
+//! Invariant: whoever waits on [`Seats::freed`] wakes after each slot that becomes free, so that no slot stands empty for want of asking.
 
 use std::{
     collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use safelight_policies::{
     id::{ClientAlias, SessionId, SlotIndex},
     lease::Lease,
@@ -12,6 +16,7 @@ use safelight_policies::{
 use safelight_scheduler::{Holding, Pulse};
 
 use super::stop::Stop;
+use crate::failure::{Failure, Kind, OrFail};
 
 /// A session in a slot.
 #[derive(Debug, Clone)]
@@ -26,6 +31,7 @@ struct Seated {
 pub(super) struct Seats {
     count: u16,
     taken: Mutex<BTreeMap<SlotIndex, Seated>>,
+    freed: EventFd,
 }
 
 /// A taken slot. Dropping it frees the slot.
@@ -40,16 +46,30 @@ pub(super) struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.table().remove(&self.slot);
+        // A counter that has no room left is one that wakes, too.
+        let _ = self.seats.freed.write(1);
     }
 }
 
 impl Seats {
     /// So many free slots.
-    pub(super) fn new(count: u16) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(count: u16) -> Result<Arc<Self>, Failure> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Ok(Arc::new(Self {
             count,
             taken: Mutex::default(),
-        })
+            freed: EventFd::from_value_and_flags(0, flags).or_fail(Kind::Environment)?,
+        }))
+    }
+
+    /// Becomes readable when a slot becomes free, and stays so until [`Self::seen`].
+    pub(super) fn freed(&self) -> BorrowedFd<'_> {
+        self.freed.as_fd()
+    }
+
+    /// What became free so far is known: only what comes after it makes [`Self::freed`] readable.
+    pub(super) fn seen(&self) {
+        let _ = self.freed.read();
     }
 
     /// Every change is one insertion or removal, so a panic elsewhere leaves the table whole.
@@ -131,6 +151,7 @@ impl Seats {
 
 #[cfg(test)]
 mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use safelight_policies::cause::Cause;
 
     use super::*;
@@ -148,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_slot_has_one_session_until_it_goes() {
-        let seats = Seats::new(2);
+        let seats = Seats::new(2).unwrap();
         let first = sit(&seats, 0, 1, "c-a").unwrap();
         assert!(sit(&seats, 0, 2, "c-a").is_none());
         assert!(sit(&seats, 2, 2, "c-a").is_none());
@@ -163,8 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_becomes_free_wakes_who_waits_until_it_is_seen() {
+        let seats = Seats::new(2).unwrap();
+        let awake = || {
+            let mut polled = [PollFd::new(seats.freed(), PollFlags::POLLIN)];
+            poll(&mut polled, PollTimeout::ZERO).unwrap() > 0
+        };
+        let (first, second) = (sit(&seats, 0, 1, "c-a"), sit(&seats, 1, 2, "c-a"));
+        assert!(!awake());
+        drop(first);
+        assert!(awake());
+        seats.seen();
+        assert!(!awake());
+        drop(second);
+        assert!(awake());
+    }
+
+    #[test]
     fn a_pulse_ends_those_it_names() {
-        let seats = Seats::new(3);
+        let seats = Seats::new(3).unwrap();
         let sat: Vec<_> = (0..3)
             .map(|slot| sit(&seats, slot, slot as u8, "c-a").unwrap())
             .collect();

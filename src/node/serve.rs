@@ -45,7 +45,7 @@ use crate::{
     terminal,
 };
 
-/// How often a node with a free slot asks.
+/// How often a node with a free slot asks, if none became free just now.
 const ASK: Duration = Duration::from_millis(200);
 /// How long it waits after something went wrong.
 const AFTER_TROUBLE: Duration = Duration::from_secs(1);
@@ -89,7 +89,7 @@ pub(crate) fn serve(state: State) -> Result<ExitCode, Failure> {
     let site = Site::new(&config.site, &config.name, Arc::clone(&key));
     let node = Node {
         catalogue: Catalogue::shipped().or_fail(Kind::Internal)?,
-        seats: Seats::new(config.slots),
+        seats: Seats::new(config.slots)?,
         fetching: Fetching::default(),
         pulse: Pulse::new(Contact::new(since_boot(), (1, 1), SELDOM)),
         leaving: OnceLock::new(),
@@ -171,7 +171,7 @@ impl Node {
                 }
                 Err(failure) => trouble.is(&failure),
             }
-            if came(signals, AFTER_TROUBLE)? {
+            if self.came(signals, AFTER_TROUBLE)? {
                 return Ok(false);
             }
         }
@@ -206,8 +206,9 @@ impl Node {
         let mut met_stranger = false;
         let mut trouble = Trouble::default();
         let mut pause = Duration::ZERO;
-        while !came(signals, pause)? {
+        while !self.came(signals, pause)? {
             pause = ASK;
+            self.seats.seen();
             let free = self.seats.free();
             let alone = free.len() == usize::from(self.config.slots);
             met_stranger &= !alone;
@@ -321,6 +322,18 @@ impl Node {
         }
     }
 
+    /// Waits for a signal or a slot that becomes free, at most so long; true if it was a signal.
+    fn came(&self, signals: &Signals, limit: Duration) -> Result<bool, Failure> {
+        let limit = PollTimeout::try_from(limit).or_fail(Kind::Internal)?;
+        let mut polled =
+            [signals.watch(), self.seats.freed()].map(|on| PollFd::new(on, PollFlags::POLLIN));
+        match poll(&mut polled, limit) {
+            Ok(_) => Ok(polled[0].any().unwrap_or(true)),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Failure::from_error(Kind::Internal, &errno)),
+        }
+    }
+
     /// Ends the sessions in order, and waits for them.
     fn end(&self) {
         self.leaving.get_or_init(Instant::now);
@@ -372,17 +385,6 @@ fn asks(
 fn refused(reason: &str) -> Failure {
     let reason = terminal::shown(reason.as_bytes());
     Failure::new(Kind::Denied, format!("the site says no: {reason}"))
-}
-
-/// Waits for a signal, at most so long.
-fn came(signals: &Signals, limit: Duration) -> Result<bool, Failure> {
-    let limit = PollTimeout::try_from(limit).or_fail(Kind::Internal)?;
-    let mut polled = [PollFd::new(signals.watch(), PollFlags::POLLIN)];
-    match poll(&mut polled, limit) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(errno) => Err(Failure::from_error(Kind::Internal, &errno)),
-    }
 }
 
 #[cfg(test)]

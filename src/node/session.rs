@@ -213,6 +213,7 @@ impl Session<'_> {
             audit: &audit,
             stop: &stop,
             shown: [null.as_fd(), null.as_fd()],
+            lacks: &self.node.config.lacks,
             instead: Vec::new(),
             wall: None,
             release: &|key| self.release(key),

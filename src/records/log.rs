@@ -27,6 +27,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
+    looked,
     opened::OpenedJob,
     run::Books,
     state::{LogOf, State},
@@ -90,10 +91,21 @@ impl<'a> Logs<'a> {
         );
         let sites = lefts
             .iter()
-            .filter_map(|left| left.site.clone().map(|site| (left.session, site)))
+            .filter_map(|left| left.site.clone().map(|site| (left.session, site)));
+        let looks = looked::all(state, job)?;
+        let sites = looks
+            .iter()
+            .map(|it| (it.session, it.site.clone()))
+            .chain(sites)
             .collect();
         let own = state.audit_log(&opened.envelope.outline.client, job, LogOf::Job)?;
         let mut all = left_logs(&opened.area, &lefts)?;
+        all.extend(looks.into_iter().map(|look| {
+            let (of, session) = (None, look.session);
+            let name = Name::Look(Run { of, session });
+            let at = At::Objects(look.audit);
+            Log { name, at }
+        }));
         if let Some(directory) = own.parent() {
             all.extend(logs_beside(directory, job, &lefts, &runs)?);
         }

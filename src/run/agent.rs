@@ -34,6 +34,7 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Order},
+    lacks::Lacks,
     policy_source, process,
     state::{LogOf, State, user},
     terminal,
@@ -129,6 +130,7 @@ impl Held<'_> {
             audit: &audit,
             stop: &[(self.signals.watch(), Cause::Canceled)],
             shown: [out.as_fd(), err.as_fd()],
+            lacks: &Lacks::shipped(),
             instead: Vec::new(),
             wall: None,
             release: &|key| warden.release(&leased.ask(self.signed, key, self.books)),

@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Kind, OrFail},
+    lacks::Lacks,
     process,
     state::{State, user},
 };
@@ -74,6 +75,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stop: &'a [(BorrowedFd<'a>, Cause)],
     /// Where what the task prints is shown, besides its log.
     pub(crate) shown: [BorrowedFd<'a>; 2],
+    /// What it is known by that the task lacked something.
+    pub(crate) lacks: &'a Lacks,
     /// What to run instead of the task, for somebody who looks where it stood; nothing for the task. Then nothing is sealed.
     pub(crate) instead: Vec<Vec<u8>>,
     /// At most this long, if that is less than the policy allows.
@@ -214,6 +217,7 @@ impl Attempt<'_> {
             records: terms.limits.records,
             owner: INSIDE,
             deadline: expires,
+            lacks: self.lacks.to_order(),
             instead: self.instead.clone(),
         }
     }

@@ -297,6 +297,7 @@ fn hints(job: JobId, cause: &Cause) -> Vec<String> {
         }
         Cause::OutOfMemory => one("give it more memory: a policy with a higher limit"),
         Cause::NoOutput => vec![format!("safelight audit missing {job}")],
+        Cause::Lacked { .. } => vec![format!("safelight job logs {job}")],
         Cause::Exited { .. } | Cause::Killed { .. } => {
             vec![
                 format!("safelight audit missing {job}"),

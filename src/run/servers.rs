@@ -23,7 +23,7 @@ use crate::{
     failure::{Failure, Kind, OrFail},
     process::{self, Process},
     state::{LogOf, State, user},
-    warden::{Answer, Ask},
+    warden::{Answer, Ask, LookRequest},
 };
 
 /// How long one of our processes may take for what it does at once.
@@ -33,7 +33,7 @@ const PROMPT: Duration = Duration::from_secs(30);
 const KILLED: Duration = Duration::from_secs(2);
 
 /// Ends a process: its channel is closed, it has a moment to follow, then it is killed.
-pub(super) fn end(process: Process) {
+pub(crate) fn end(process: Process) {
     let Process { mut child, channel } = process;
     drop(channel);
     if is_over(&mut child, PROMPT) {
@@ -205,7 +205,21 @@ impl KeyWarden {
             Answer::Refused { reason } => Err(no_key(format!(
                 "the key warden refuses to release the job's key: {reason}"
             ))),
-            Answer::Erased => Err(no_key("the key warden answered something else".to_owned())),
+            Answer::Erased | Answer::Granted { .. } => {
+                Err(no_key("the key warden answered something else".to_owned()))
+            }
+        }
+    }
+
+    /// Asks for what reads a job, wrapped to the key of the process that shows it, and for how many seconds.
+    pub(crate) fn grant(&self, request: LookRequest) -> Result<(Stanza, u64), Failure> {
+        match self.ask(&Ask::Look(request))? {
+            Answer::Granted { stanza, seconds } => Ok((stanza, seconds)),
+            Answer::Refused { reason } => Err(Failure::new(Kind::Denied, reason)),
+            Answer::Released { .. } | Answer::Erased => {
+                let message = "the key warden answered something else";
+                Err(Failure::new(Kind::Internal, message))
+            }
         }
     }
 

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use safelight_bundle::{
-    Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Kind as LetterKind, Outcome,
-    PrekeyBatch, Receipt, RegisterNotice, ResultNotice, Seq, Verdict, window::Row,
+    Announcement, AnyLetter, Cancel, Delivery, Envelope, JobEnded, Kind as LetterKind, LookNotice,
+    Outcome, PrekeyBatch, Receipt, RegisterNotice, ResultNotice, Revocation, Seq, Verdict,
+    window::Row,
 };
 use safelight_policies::id::{ClientAlias, JobId, ObjectId, VerifyKey};
 use safelight_scheduler::{self as scheduler, JobEntry, Received, Report, Terms};
@@ -20,9 +21,10 @@ use super::{
 use crate::{
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left},
-    registers, results,
+    looked, registers, results,
     run::Books,
     state::State,
+    warden,
 };
 
 /// How many results of one task may come: as often as a task may be tried again, and lost, many times over.
@@ -123,6 +125,8 @@ impl Arrivals<'_> {
             AnyLetter::Prekeys(letter) => self.prekeys(letter, from),
             AnyLetter::Receipt(letter) => self.receipt(letter),
             AnyLetter::Register(letter) => self.register(letter),
+            AnyLetter::Look(letter) => self.look(letter),
+            AnyLetter::Revocation(letter) => self.revocation(letter),
             AnyLetter::Heartbeat(letter) => {
                 self.seen = self.seen.max(letter.last_seen);
                 Ok(())
@@ -285,6 +289,42 @@ impl Arrivals<'_> {
             .report(letter.job, Report::Canceled, self.now);
         // A job that is over cannot be withdrawn, and that is no fault of the letter's.
         self.books.wait(report).map(drop)
+    }
+
+    /// Somebody looked at a job of ours there.
+    fn look(&self, letter: &LookNotice) -> Result<(), Failure> {
+        let (site, job) = (&self.peer.card.site, letter.job);
+        if !self.is_ours(job)? {
+            tracing::warn!("{site} tells of a look at {job}, which it was not given");
+            return Ok(());
+        }
+        let session = letter.session;
+        if looked::keep(self.state, site, letter)? {
+            tracing::info!("{job} was looked at at {site}, {session}");
+        } else {
+            tracing::warn!(
+                "{site} tells of {session} once more and otherwise, or of too many looks"
+            );
+        }
+        Ok(())
+    }
+
+    /// A grant that a client gave holds no longer. Its number is the client's own to revoke: others have others.
+    fn revocation(&self, letter: &Revocation) -> Result<(), Failure> {
+        let Some(client) = &self.peer.card.client else {
+            return Ok(());
+        };
+        if !self.is_ours(letter.job)? {
+            return Ok(());
+        }
+        warden::withdraw(self.state, client, letter.number)?;
+        // The grant's prekey is worth nothing any more: the client is to have another.
+        let (subject, job) = (letter.number.to_string(), letter.job);
+        let ledger = self.books.ledger();
+        let add = ledger.add_errand(errand::PREKEY, &subject, job, self.now);
+        self.books.wait(add)?;
+        tracing::info!("{} revoked {}", self.peer.card.site, letter.number);
+        Ok(())
     }
 
     /// A letter of ours arrived there, or was refused for good.

@@ -4,6 +4,10 @@
 pub(super) const RESULT: &str = "result";
 /// A result of another site is not what a session of the job made. Subject: the session.
 pub(super) const FORGED: &str = "forged";
+/// Somebody looked at a job here by a grant: its log goes home. Subject: the look's session.
+pub(super) const LOOK: &str = "look";
+/// A grant is revoked: the site that it is for is told. Subject: the grant.
+pub(crate) const REVOKE: &str = "revoke";
 /// Results of another site came: they are stored where they belong. Subject: the session.
 pub(super) const DELIVER: &str = "deliver";
 /// A letter about a job waits for its receipt. Subject: the letter.

@@ -230,6 +230,7 @@ impl Folders {
         let job = letter.and_then(|letter| match letter {
             AnyLetter::Result(letter) => Some(letter.job),
             AnyLetter::Ended(letter) => Some(letter.job),
+            AnyLetter::Look(letter) => Some(letter.job),
             _ => None,
         });
         let site = &peer.card.site;

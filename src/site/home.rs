@@ -2,8 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet};
 
-use safelight_bundle::{Announcement, Cancel, Outcome};
-use safelight_policies::id::{JobId, SessionId, SiteName};
+use safelight_bundle::{Announcement, Cancel, Outcome, Revocation};
+use safelight_policies::id::{GrantId, JobId, SessionId, SiteName};
 use safelight_scheduler::{Errand, Report};
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     client::ClientProcess,
     failure::{Failure, Kind, OrFail},
-    jobs,
+    granted, jobs,
 };
 
 impl Site {
@@ -142,6 +142,31 @@ impl Site {
             }
             Ok(true)
         })
+    }
+
+    /// Tells the sites that grants are for that they are revoked.
+    pub(super) fn revocations(&mut self, now: u64) -> Result<(), Failure> {
+        self.each(
+            errand::REVOKE,
+            now,
+            |site, Errand { subject, job, .. }, now| {
+                let number: GrantId = subject.parse().or_fail(Kind::Internal)?;
+                let grant = granted::find(&site.state, number)?.filter(|it| it.job == *job);
+                let link = grant.and_then(|grant| {
+                    let mut links = site.links.iter();
+                    links.position(|link| link.key() == grant.site)
+                });
+                let Some(index) = link else {
+                    // Whose site is trusted no longer has nobody to tell.
+                    return Ok(true);
+                };
+                let times = (now, now + LETTER_LIFE);
+                let job = *job;
+                let letter = |stamp| Revocation { stamp, job, number };
+                site.links[index].post(&site.books, &site.voice, times, letter)?;
+                Ok(true)
+            },
+        )
     }
 
     /// Withdraws what is no longer wanted from where it was sent.

@@ -22,6 +22,7 @@ use super::{
     card::Role,
     config::Config,
     desk::{self, Desk, Guard},
+    looks::Looks,
     teller::Teller,
     turn::Site,
 };
@@ -68,6 +69,11 @@ pub(crate) fn serve(state: &State) -> Result<(), Failure> {
             std::thread::sleep(poll);
         });
     }
+    if desk.config.role == Role::Remote {
+        let looks = Looks::open(state, loops.ending())?;
+        site.standing = looks.standing();
+        loops.run(move |_| looks.turn());
+    }
     let bell = Bell::hang(state);
     loops.run(move |now| {
         site.turn(now);
@@ -93,6 +99,11 @@ impl Loops {
                 turn(process::now_seconds());
             }
         }));
+    }
+
+    /// Set when all are to end.
+    fn ending(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ending)
     }
 
     /// Waits until a loop stops by itself, which none should.

@@ -13,6 +13,7 @@ use super::{
     config::Config,
     errand,
     link::Link,
+    looks::Standing,
     status::Status,
     voice::Voice,
 };
@@ -40,6 +41,8 @@ pub(super) struct Site {
     /// The peers were read at least once.
     acquainted: bool,
     pub(super) status: Status,
+    /// Looks by a grant that go on.
+    pub(super) standing: Standing,
 }
 
 impl Site {
@@ -60,6 +63,7 @@ impl Site {
             chores: Chores::default(),
             acquainted: false,
             status: Status::default(),
+            standing: Standing::default(),
         })
     }
 
@@ -132,6 +136,7 @@ impl Site {
             ("the story", Self::follow),
             ("placement", Self::place),
             ("results", Self::results),
+            ("looks", Self::looked),
             ("registers", Self::registers),
             ("ends", Self::ends),
             ("cancellations", Self::cancels),
@@ -142,6 +147,7 @@ impl Site {
         if matches!(self.voice, Voice::Client(_)) {
             acts.extend([
                 ("announcements", Self::announce as Act),
+                ("revoked grants", Self::revocations),
                 ("deliveries", Self::deliver),
                 ("what ended elsewhere", Self::ended_there),
             ]);

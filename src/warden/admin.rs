@@ -12,7 +12,7 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use safelight_bundle::{Envelope, Prekey};
-use safelight_policies::id::{ClientAlias, JobId, NodeName, VerifyKey};
+use safelight_policies::id::{ClientAlias, GrantId, JobId, NodeName, VerifyKey};
 use safelight_seal::random::Random;
 
 use super::store::{self, Role, Store};
@@ -61,6 +61,27 @@ pub(crate) fn revoke_client(state: &State, alias: &ClientAlias) -> Result<(), Fa
 /// Trusts a node no longer.
 pub(crate) fn revoke_node(state: &State, node: &NodeName) -> Result<(), Failure> {
     as_warden(state, &["revoke", "--store", ".", "node", node.as_str()]).map(drop)
+}
+
+/// Notes that a client revoked a grant: nobody looks by it any more.
+pub(crate) fn withdraw(
+    state: &State,
+    client: &ClientAlias,
+    number: GrantId,
+) -> Result<(), Failure> {
+    let number = number.to_string();
+    let words = ["withdraw", "--store", ".", client.as_str(), &number];
+    as_warden(state, &words).map(drop)
+}
+
+/// True if a client revoked this grant.
+pub(crate) fn is_withdrawn(
+    state: &State,
+    client: &ClientAlias,
+    number: GrantId,
+) -> Result<bool, Failure> {
+    let path = store::withdrawn_path(&state.warden(), client, number);
+    path.try_exists().or_fail(Kind::Environment)
 }
 
 /// Erases the prekey that opens a job: from then on this site has no way into it.

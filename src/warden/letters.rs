@@ -4,7 +4,7 @@
 //! site's name that a letter can say, and can open nothing with it.
 
 use safelight_bundle::{
-    Document, Heartbeat, JobEnded, PrekeyBatch, Receipt, RegisterNotice, ResultNotice,
+    Document, Heartbeat, JobEnded, LookNotice, PrekeyBatch, Receipt, RegisterNotice, ResultNotice,
 };
 use safelight_channel::Channel;
 use safelight_policies::id::VerifyKey;
@@ -19,8 +19,9 @@ use crate::{
 use safelight_seal::random::Random;
 
 /// What a letter of a site may be.
-const CONTEXTS: [&str; 6] = [
+const CONTEXTS: [&str; 7] = [
     RegisterNotice::CONTEXT,
+    LookNotice::CONTEXT,
     PrekeyBatch::CONTEXT,
     ResultNotice::CONTEXT,
     JobEnded::CONTEXT,

@@ -15,6 +15,7 @@
 mod admin;
 mod judge;
 mod letters;
+mod look;
 mod request;
 mod serve;
 mod store;
@@ -23,15 +24,16 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use safelight_channel::Channel;
-use safelight_policies::id::JobId;
+use safelight_policies::id::{ClientAlias, GrantId, JobId};
 use safelight_seal::{harden::harden, job_key::Stanza, random::SystemRandom};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use admin::{
     enroll_client, enroll_node, enroll_schedule, enrolled_client, enrolled_node, erase, has_prekey,
-    mint_prekey, parse_key, revoke_client, revoke_node,
+    is_withdrawn, mint_prekey, parse_key, revoke_client, revoke_node, withdraw,
 };
 pub(crate) use letters::LetterSigner;
+pub(crate) use look::{LookRequest, OPERATOR_CONTEXT};
 pub(crate) use request::{NODE_CONTEXT, Request};
 
 use crate::{
@@ -47,6 +49,8 @@ pub(crate) enum Ask {
     Audit,
     /// Release a job's key into a view server.
     Release(Request),
+    /// Release what reads a job into a view server, by a grant of its client's.
+    Look(LookRequest),
     /// The job has ended: erase the one-time prekey that opens it.
     Erase {
         /// The job.
@@ -63,6 +67,13 @@ pub(crate) enum Answer {
     Released {
         /// Wrapped to the view key.
         stanza: Stanza,
+    },
+    /// What reads the job, for the view server alone, and for how many seconds.
+    Granted {
+        /// Wrapped to the view key.
+        stanza: Stanza,
+        /// When they are over the look ends.
+        seconds: u64,
     },
     /// Nothing was released or erased.
     Refused {
@@ -108,6 +119,16 @@ pub(crate) enum KeydCommand {
         role: Role,
         /// The client's alias or the node's name
         name: String,
+    },
+    /// Note that a client revoked one of its debug grants
+    Withdraw {
+        /// The warden's store
+        #[arg(long, value_name = "DIR")]
+        store: PathBuf,
+        /// The client's alias
+        client: ClientAlias,
+        /// The grant
+        number: GrantId,
     },
     /// Mint a one-time prekey and print its public half, signed, as one line of hexadecimal digits
     Prekey {
@@ -155,6 +176,14 @@ pub(crate) fn run(command: KeydCommand) -> Result<(), Failure> {
         KeydCommand::Revoke { store, role, name } => {
             let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
             store.revoke(role, &name).or_fail(Kind::Environment)
+        }
+        KeydCommand::Withdraw {
+            store,
+            client,
+            number,
+        } => {
+            let store = Store::open(&store, &random).or_fail(Kind::Environment)?;
+            store.withdraw(&client, number).or_fail(Kind::Environment)
         }
         KeydCommand::Prekey { store } => {
             let store = Store::open(&store, &random).or_fail(Kind::Environment)?;

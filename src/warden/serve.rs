@@ -10,13 +10,14 @@ use safelight_policies::{
     lease::Lease,
 };
 use safelight_seal::{
-    job_key::{JobKey, Stanza, TO_VIEW, TO_WARDEN},
+    job_key::{JobKey, ReadKey, Stanza, TO_VIEW, TO_WARDEN},
     random::Random,
 };
 
 use super::{
-    Answer, Ask, Request,
+    Answer, Ask, LookRequest, Request,
     judge::{self, Refusal, Release},
+    look::{self, Look},
     store::Store,
 };
 use crate::failure::{Failure, Kind, OrFail};
@@ -42,6 +43,7 @@ pub(super) fn serve(
         let answer = match ask {
             Ask::Audit => return Err(out_of_turn()),
             Ask::Release(request) => warden.answer_release(&request, now()),
+            Ask::Look(request) => warden.answer_look(&request, now()),
             Ask::Erase { job, prekey } => warden.answer_erase(job, &prekey),
         };
         parent.send(&answer).or_fail(Kind::Internal)?;
@@ -110,10 +112,58 @@ impl<'a> Warden<'a> {
             .map_err(seal)
     }
 
+    fn answer_look(&self, request: &LookRequest, now: u64) -> Answer {
+        let granted = look::grant(request, &self.store).and_then(|grant| {
+            let (prekey, job) = (grant.prekey, grant.job);
+            let judged = self.judge_look(request, grant, now);
+            if judged.as_ref().is_err_and(look::Refusal::is_for_good) {
+                // Whatever becomes of the clock and of this store's notes: this grant opens nothing any more.
+                self.store.forget(&prekey, job)?;
+            }
+            let look = judged?;
+            let stanza = self.pass_on(request, &look)?;
+            let seconds = look.grant.expires.saturating_sub(look.now);
+            Ok(Answer::Granted { stanza, seconds })
+        });
+        granted.unwrap_or_else(|refusal| self.refuse(request.session, &refusal))
+    }
+
+    /// What may be looked at, with the time by which it was judged on disk, so that it never goes back.
+    fn judge_look(
+        &self,
+        request: &LookRequest,
+        grant: safelight_bundle::DebugGrant,
+        now: u64,
+    ) -> Result<Look, look::Refusal> {
+        let _alone = self.store.hold()?;
+        let judged = look::judge(request, grant, &self.store, now);
+        self.store.note_time(now)?;
+        let look = judged?;
+        self.store.claim(&look.grant.prekey, look.grant.job)?;
+        Ok(look)
+    }
+
+    /// The log is on disk before the key is opened.
+    fn pass_on(&self, request: &LookRequest, look: &Look) -> Result<Stanza, look::Refusal> {
+        let not_logged = |source| look::Refusal::NotLogged { source };
+        let seal = |source| look::Refusal::Seal { source };
+        let event = Control::KeyReleased {
+            session: request.session,
+            to: request.view_key.0,
+        };
+        self.audit.control(event).map_err(not_logged)?;
+        self.audit.sync().map_err(not_logged)?;
+        let secret = self.store.secret(&look.grant.prekey)?;
+        let secret = secret.ok_or(look::Refusal::PrekeyGone)?;
+        let key = ReadKey::unwrap(&look.stanza, &secret, look.grant.job).map_err(seal)?;
+        key.wrap(&request.view_key, look.grant.job, self.rng)
+            .map_err(seal)
+    }
+
     /// A refusal is answered even if it cannot be logged: nothing leaves.
-    fn refuse(&self, session: SessionId, refusal: &Refusal) -> Answer {
+    fn refuse(&self, session: SessionId, refusal: &dyn std::error::Error) -> Answer {
         let reason = refusal.to_string();
-        if let Some(source) = std::error::Error::source(refusal) {
+        if let Some(source) = refusal.source() {
             tracing::warn!(%session, "refused: {reason}: {source}");
         }
         let event = Control::KeyRefused {

@@ -4,6 +4,8 @@
 //! site.key                 the key that signs prekeys
 //! prekeys/<id>             a one-time secret; <id>.job beside it says which job it was used for
 //! trust/clients/<alias>    a client's key; trust/nodes/<node>, trust/schedule likewise
+//! revoked/<alias>/<grant>  a grant that its client revoked
+//! latest                   the latest time that this warden ever judged by, in seconds since 1970
 //! released/<job>           fences under which a key was released, appended before each release
 //! lock                     held by the warden that judges, claims and notes: there may be several at once
 //! ```
@@ -21,14 +23,20 @@ use std::{
 
 use data_encoding::HEXLOWER;
 use nix::fcntl::{Flock, FlockArg};
-use safelight_policies::id::{ClientAlias, Fence, JobId, KemKey, NodeName, TaskId, VerifyKey};
+use safelight_bundle::LIFE_MAX;
+use safelight_policies::id::{
+    ClientAlias, Fence, GrantId, JobId, KemKey, NodeName, TaskId, VerifyKey,
+};
 use safelight_seal::{
     identity::{KemSecret, SigningSecret},
     random::Random,
 };
 use zeroize::Zeroizing;
 
-use super::judge::{Known, Prekey};
+use super::{
+    judge::{Known, Prekey},
+    look::Granting,
+};
 
 /// The store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +66,9 @@ pub(crate) enum Role {
     Schedule,
 }
 
+/// In seconds.
+const DAY: u64 = 86_400;
+
 /// Bytes of a line in `released/<job>`: step, task, fence, little-endian.
 const LINE: usize = 20;
 
@@ -81,6 +92,7 @@ impl Store {
             "trust/clients",
             "trust/nodes",
             "released",
+            "revoked",
         ] {
             let path = root.join(part);
             let made = DirBuilder::new().mode(0o700).create(&path);
@@ -175,6 +187,45 @@ impl Store {
         Ok(true)
     }
 
+    /// Erases a prekey whose grant never holds again. Another job's stays.
+    pub(super) fn forget(&self, id: &[u8; 16], job: JobId) -> Result<(), Error> {
+        let _alone = self.hold()?;
+        if matches!(Known::prekey(self, id)?, Prekey::Of(other) if other != job) {
+            return Ok(());
+        }
+        erase(&self.prekey_path(id))?;
+        erase(&self.claim_path(id))
+    }
+
+    /// Notes that a client revoked a grant. What was noted so long ago that no grant of that time holds any more is forgotten.
+    pub(super) fn withdraw(&self, client: &ClientAlias, number: GrantId) -> Result<(), Error> {
+        let path = withdrawn_path(&self.root, client, number);
+        let directory = path.parent().unwrap_or(&self.root);
+        let made = DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(directory);
+        made.map_err(io_at(directory))?;
+        for entry in fs::read_dir(directory).map_err(io_at(directory))? {
+            let entry = entry.map_err(io_at(directory))?;
+            let age = entry.metadata().and_then(|it| it.modified());
+            let age = age.map(|since| since.elapsed().unwrap_or_default());
+            if age.is_ok_and(|age| age.as_secs() > LIFE_MAX + DAY) {
+                fs::remove_file(entry.path()).map_err(io_at(&entry.path()))?;
+            }
+        }
+        replace(&path, b"")?;
+        sync_parent(directory)
+    }
+
+    /// Notes the time: from then on nothing is judged by an earlier one.
+    pub(super) fn note_time(&self, now: u64) -> Result<(), Error> {
+        if now <= Granting::latest(self)? {
+            return Ok(());
+        }
+        replace(&self.root.join("latest"), now.to_string().as_bytes())
+    }
+
     /// Trusts a key; the newest one counts.
     pub(super) fn enroll(&self, role: Role, name: &str, key: &VerifyKey) -> Result<(), Error> {
         let path = trust_path(&self.root, role, name)?;
@@ -248,6 +299,36 @@ impl Known for Store {
         let newest = newest.get(&(u64::from(task.step), task.task));
         Ok(newest.map(|fence| Fence(*fence)))
     }
+}
+
+impl Granting for Store {
+    fn latest(&self) -> Result<u64, Error> {
+        let path = self.root.join("latest");
+        let Some(text) = read(&path, 20)? else {
+            return Ok(0);
+        };
+        let text = std::str::from_utf8(&text).ok();
+        text.and_then(|text| text.parse().ok())
+            .ok_or(Error::Malformed { path })
+    }
+
+    fn revoked(&self, client: &ClientAlias, number: GrantId) -> Result<(usize, bool), Error> {
+        let path = withdrawn_path(&self.root, client, number);
+        let directory = path.parent().unwrap_or(&self.root);
+        let count = match fs::read_dir(directory) {
+            Ok(entries) => entries.count(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(source) => return Err(io_at(directory)(source)),
+        };
+        let this = path.try_exists().map_err(io_at(&path))?;
+        Ok((count, this))
+    }
+}
+
+/// Where it is noted that a client revoked a grant. An alias and a number are names without a slash.
+pub(super) fn withdrawn_path(root: &Path, client: &ClientAlias, number: GrantId) -> PathBuf {
+    let revoked = root.join("revoked").join(client.as_str());
+    revoked.join(number.to_string())
 }
 
 /// The site's key, made at first use. Several processes may be the first at the same time: one makes it, and all use that one.

@@ -89,10 +89,23 @@ pub(crate) struct Carriage {
 impl Carriage {
     /// A prompt carrier between two sites.
     pub(crate) fn between(home: &Site, north: &Site) -> Self {
+        Self::with(home, north, "hot")
+    }
+
+    /// The same, where the second site keeps its hot folders for the first one in a directory of their own.
+    pub(crate) fn with(home: &Site, north: &Site, theirs: &str) -> Self {
+        let folder = |site: &Site, part: &str| {
+            let above = if site.name == north.name {
+                theirs
+            } else {
+                "hot"
+            };
+            site.seen(Path::new(above).join(part))
+        };
         let way = |to_north, from: &Site, to: &Site| Way {
             to_north,
-            from: from.seen("hot/out"),
-            to: to.seen("hot/in"),
+            from: folder(from, "out"),
+            to: folder(to, "in"),
         };
         let post = Arc::new(Mutex::new(Post {
             ways: [way(true, home, north), way(false, north, home)],

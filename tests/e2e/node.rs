@@ -291,6 +291,50 @@ fn a_node_renders_what_it_cannot_read() {
     assert!(farm.site(&["slot", "list"]).contains("its node is down"));
 }
 
+/// What a job says when it fails is known by expressions: those that ship, and the node's own before them. Its words stay the client's.
+#[test]
+fn a_task_that_fails_is_put_down_to_what_it_said_it_lacked() {
+    if !requires(&NEEDS) {
+        return;
+    }
+    let ours = "echo \"texture $CANARY.exr is not there\" >&2; exit 3";
+    let theirs = "echo 'No licenses could be found'; exit 4";
+    let script = format!(
+        "CANARY=WORD; case $N in 1) {ours};; 2) {theirs};; *) echo 'No licenses could be found'; exit 0;; esac"
+    );
+    let farm = Farm::new(3, "");
+    farm.write_job(3, &script.replace("WORD", &farm.canary));
+    farm.host.write("job/safelight-job.toml", "retries = 0\n");
+    let toml = farm.host.path("node/node.toml");
+    let own = "[[lacks]]\nwhat = \"file\"\nsays = \"^texture .* is not there$\"\n";
+    let text = fs::read_to_string(&toml).expect("node.toml");
+    fs::write(&toml, format!("{text}{own}")).expect("node.toml");
+    let (_site, node) = (farm.serve_site(), farm.serve_node());
+    let job = farm.submit();
+    node.says("ended: lacked a file (exited with code 3)", 1);
+    // Nobody's fault alone: it is tried again, as often as what nodes lose is.
+    node.says("ended: lacked a licence (exited with code 4)", 1);
+    node.says("ended: exited with code 0", 1);
+    wait("the failures", || {
+        let said = farm.site(&["job", "failures", &job]);
+        said.contains("lacked a file (exited with code 3)")
+    });
+    for said in [
+        fs::read_to_string(farm.host.path("node.log")).expect("log"),
+        farm.site(&["job", "failures", &job, "--json"]),
+    ] {
+        assert!(
+            !said.contains(&farm.canary) && !said.contains("could be found"),
+            "{said}"
+        );
+    }
+    drop(node);
+    // Expressions that are none are refused before anything is served.
+    fs::write(&toml, format!("{text}{}", own.replace(".*", "("))).expect("node.toml");
+    let ended = end(farm.at("node").args(["node", "serve"])).failed(3);
+    assert!(ended.err.contains("expression"), "{ended:?}");
+}
+
 #[test]
 fn a_node_that_is_told_to_end_ends_its_sessions_and_the_tasks_run_again() {
     if !requires(&NEEDS) {

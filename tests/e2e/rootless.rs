@@ -83,6 +83,41 @@ fn an_ordinary_user_mounts_a_view() {
     assert!(ended.err.contains("Read-only file system"), "{ended:?}");
 }
 
+/// Debugging a failed task at home takes two commands, and no root: what it said, and its files as it left them.
+#[test]
+fn an_ordinary_user_debugs_a_failed_task_with_two_commands() {
+    if !requires(NEEDS) || !requires(&["fusermount3"]) {
+        return;
+    }
+    let person = Person::new();
+    let show = person.show();
+    let job = "echo reading the board; tr a-z A-Z < board.txt > half.txt; echo the other half is missing >&2; exit 3";
+    let run = format!("safelight run --quiet --central show:/mnt/central -- sh -c '{job}'");
+    person.sh("666", &run).failed(10);
+    // Nothing of it came home by itself.
+    assert!(!show.join("half.txt").exists());
+    let logs = person.sh("666", "safelight job logs last").ok();
+    for said in ["reading the board", "the other half is missing"] {
+        assert!(logs.out.contains(said), "{logs:?}");
+    }
+    let looked = person.sh(
+        "666",
+        "mkdir at; safelight view mount last at --attempt last || exit 1; cat at/board.txt at/half.txt; \
+         ! echo x > at/new; fusermount3 -u at; \
+         while pgrep -u $(id -u) -f [_]_mount >/dev/null; do sleep 0.02; done; \
+         safelight audit show last --json",
+    );
+    let looked = looked.ok();
+    assert!(
+        looked.out.starts_with("a storyboardA STORYBOARD"),
+        "{looked:?}"
+    );
+    assert!(looked.err.contains("Read-only file system"), "{looked:?}");
+    // And that somebody looked is on the log.
+    assert!(looked.out.contains("debug-access"), "{looked:?}");
+    assert!(!show.join("half.txt").exists(), "looking brought it home");
+}
+
 #[test]
 fn an_ordinary_users_job_cannot_reach_its_own_users_processes() {
     if !requires(NEEDS) {

@@ -232,9 +232,14 @@ impl Site {
 
     /// Trusts another site, and agrees on the folders.
     pub(crate) fn trust(&self, other: &Self) {
+        self.trust_at(other, "hot");
+    }
+
+    /// The same, with the folders for it in a directory of their own.
+    pub(crate) fn trust_at(&self, other: &Self, folders: &str) {
         self.write("their-card.toml", other.read("state/card.toml"));
-        let [card, out, r#in] =
-            ["their-card.toml", "hot/out", "hot/in"].map(|name| self.path(name));
+        let card = self.path("their-card.toml");
+        let [out, r#in] = ["out", "in"].map(|part| self.path(folders).join(part));
         let mut enroll = self.inside(SAFELIGHT);
         enroll.args(["site", "enroll"]).arg(card);
         end(enroll.arg("--out").arg(out).arg("--in").arg(r#in)).ok();

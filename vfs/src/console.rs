@@ -18,7 +18,12 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use crate::content::{Content, Store};
+use safelight_policies::cause::Cause;
+
+use crate::{
+    content::{Content, Store},
+    heard::{Heard, Line},
+};
 
 /// True for a character that shows something else than what is there, or makes its neighbours do so: a control character, or one that
 /// changes the direction in which a line is read (Unicode TR 36, and UAX 9 for the list).
@@ -114,6 +119,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The streams of a session on their way out: kept in one log, shown each where it belongs.
 pub(crate) struct Console {
     kept: Kept,
+    heard: Heard,
     /// Both may be shown in the same pipe, so what one finds writable the other must not fill first.
     showing: Mutex<()>,
     /// When to stop showing: known once the session is over.
@@ -128,9 +134,10 @@ struct Carrier {
 }
 
 impl Console {
-    pub(crate) fn new(kept: Kept) -> Self {
+    pub(crate) fn new(kept: Kept, heard: Heard) -> Self {
         Self {
             kept,
+            heard,
             showing: Mutex::default(),
             until: OnceLock::new(),
             carriers: Mutex::default(),
@@ -140,6 +147,11 @@ impl Console {
     /// Everything that was kept.
     pub(crate) fn text(&self) -> Vec<u8> {
         self.kept.text()
+    }
+
+    /// The cause of the session's end, by what it said.
+    pub(crate) fn told(&self, cause: Cause) -> Cause {
+        self.heard.told(cause)
     }
 
     /// Reads `from` to its end on a thread of its own: keeps it and shows it. A reader that went away stops the showing, not the keeping.
@@ -195,7 +207,7 @@ impl Console {
     fn carry_all(&self, mut from: File, mut to: File) {
         let terminal = to.is_terminal();
         let mut buffer = zeroize::Zeroizing::new(vec![0; 64 * 1024]);
-        let mut shown = true;
+        let (mut shown, mut line) = (true, Line::default());
         loop {
             let count = match from.read(&mut buffer) {
                 Ok(0) => break,
@@ -205,6 +217,7 @@ impl Console {
             };
             let bytes = &buffer[..count];
             self.kept.append(bytes);
+            self.heard.hear(&mut line, bytes);
             shown = shown
                 && if terminal {
                     self.show(&mut to, harmless(bytes).as_bytes())
@@ -212,6 +225,7 @@ impl Console {
                     self.show(&mut to, bytes)
                 };
         }
+        self.heard.end(&mut line);
     }
 
     /// Shows it, however long its reader takes while the session lasts. False if there is no reader any more.
@@ -308,7 +322,7 @@ mod tests {
     }
 
     fn console() -> Arc<Console> {
-        Arc::new(Console::new(kept(1 << 20)))
+        Arc::new(Console::new(kept(1 << 20), Heard::new(&[]).unwrap()))
     }
 
     fn pipe() -> (File, File) {

@@ -10,6 +10,7 @@ pub mod commit;
 pub mod console;
 pub mod content;
 mod fuse;
+pub mod heard;
 mod layers;
 pub mod log;
 pub mod lower;

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use safelight_channel::{Channel, Error};
 use safelight_policies::{
-    cause::Cause,
+    cause::{Cause, Lack},
     grant::CentralGrant,
     id::{Fence, JobId, KemKey, ObjectId, SessionId, TaskId, VerifyKey},
 };
@@ -82,6 +82,9 @@ pub struct Order {
     pub owner: (u32, u32),
     /// The end of the lease, in seconds since 1970. The server wipes itself then.
     pub deadline: u64,
+    /// What a line of the session's output says that it lacked, if the expression matches it; the first counts. At most
+    /// [`LACKS_MAX`](crate::heard::LACKS_MAX).
+    pub lacks: Vec<(Lack, String)>,
     /// What to run instead of the task's command, on the descriptors for output themselves; nothing for the task itself. Somebody looks
     /// after the fact where the task stood: the directory, the environment and the files are the task's.
     pub instead: Vec<Vec<u8>>,

@@ -88,6 +88,13 @@ pub enum Error {
         #[from]
         source: crate::commit::Error,
     },
+    /// What a failure is known by is not valid.
+    #[error("the expressions that failures are known by are not valid")]
+    Lacks {
+        /// Why.
+        #[from]
+        source: crate::heard::Unfit,
+    },
     /// A layer contradicts itself.
     #[error("the input manifest does not fit the order")]
     Unfit {
@@ -205,7 +212,7 @@ fn story(
     let cause = if cause.is_success() {
         serving.expected(&given, &log)?.unwrap_or(cause)
     } else {
-        cause
+        serving.told(cause)
     };
     let sealed = serving.seal(&order, &key, &attempt, cause, random)?;
     log.sync()?;

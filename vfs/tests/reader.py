@@ -6,6 +6,7 @@
     reader.py extract BUNDLE SIGNER KEYFILE TO and writes it below TO
     reader.py letters FOLDER                   a hot folder: every letter and what it brings, without a key
     reader.py lease   FILE SIGNER              a lease
+    reader.py grant   FILE SIGNER              a debug grant
     reader.py example FORMAT.MD                recomputes the worked example of the format's own page
 
 SIGNER is the client's signing key, 64 hexadecimal digits, or `-` to believe the one that the bundle names. It needs `cryptography` and
@@ -573,6 +574,14 @@ def register_notice(folder, r, signer, stamp):
     return f"first={first} entries={names} checkpoint={blake3(checkpoint.encode()).hexdigest()} key={key.hex()}"
 
 
+def look_notice(folder, r, signer, stamp):
+    job, session, audit = r.take(10), r.take(10), r.list(lambda: r.take(32))
+    require(1 <= len(audit) <= 64, "a look's log has too many parts, or none")
+    load, _ = folder.load(r, audit)
+    names = ",".join(name.hex() for name in audit)
+    return f"job={job.hex()} session={session.hex()} audit={names} {load}"
+
+
 KINDS = {
     "job": (b"announcement", 512, announcement),
     "result": (b"result notice", 4096, result_notice),
@@ -582,7 +591,22 @@ KINDS = {
     "cancel": (b"cancel", 256, lambda folder, r, signer, stamp: f"job={r.take(10).hex()}"),
     "register": (b"register notice", 128 * 1024, register_notice),
     "ended": (b"job ended", 256, job_ended),
+    "look": (b"look notice", 4096, look_notice),
+    "revocation": (b"revocation", 256, lambda folder, r, signer, stamp: f"job={r.take(10).hex()} grant={r.take(10).hex()}"),
 }
+
+
+def grant(data, signer):
+    r = signed(b"debug grant", data, signer, 2048)
+    version, number, client, key, job = r.number(16), r.take(10), r.text(), r.take(32), r.take(10)
+    task = r.maybe(lambda: f"{r.number(32)}.{r.number()}")
+    site, operator, issued, begins, expires = r.take(32), r.take(32), r.number(), r.number(), r.number()
+    prekey, stanza = r.take(16), r.bytes()
+    r.end()
+    require(version == 1 and key == signer and 1 <= len(stanza) <= 1024, "a grant is wrong")
+    require(issued <= begins < expires <= min(begins + 30 * 86400, issued + 90 * 86400), "a grant's times are wrong")
+    return (f"grant number={number.hex()} client={client} job={job.hex()} task={task or '-'} site={site.hex()} operator={operator.hex()} "
+            f"issued={issued} from={begins} expires={expires} prekey={prekey.hex()} stanza={blake3(stanza).hexdigest()}")
 
 
 def lease(data, signer):
@@ -688,6 +712,10 @@ def main(arguments):
     if command == "lease" and len(arguments) == 3:
         with open(arguments[1], "rb") as file:
             print(lease(file.read(), bytes.fromhex(arguments[2])))
+        return
+    if command == "grant" and len(arguments) == 3:
+        with open(arguments[1], "rb") as file:
+            print(grant(file.read(), bytes.fromhex(arguments[2])))
         return
     if (command, len(arguments)) not in {("check", 3), ("list", 4), ("extract", 5)}:
         sys.exit(__doc__)

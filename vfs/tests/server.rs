@@ -201,6 +201,7 @@ impl Job {
             env_pass: Vec::new(),
             owner: (0, 0),
             deadline: clock() / 1_000_000_000 + 600,
+            lacks: Vec::new(),
             instead: Vec::new(),
         }
     }

@@ -56,8 +56,8 @@ use crate::{
 use counts::{Shift, counts, restate, shift};
 use finish::{Ending, finish, held};
 use statements::{
-    Change, NewAttempt, anchor_of, begin, close, failed, give, keep_anchor, newest, note_cause,
-    one, outline_of,
+    Change, NewAttempt, anchor_of, begin, close, failed, give, keep_anchor, newest,
+    no_such_session, note_cause, one, outline_of,
 };
 
 /// The ledger of one site, on one host. May be open in several processes at once.
@@ -142,15 +142,20 @@ impl SqliteLedger {
         let expires = now.saturating_add(ttl);
         let new = NewAttempt {
             job,
-            task,
+            step: task.step,
+            task: task.task,
             tasks: 1,
             attempt: grant.attempt,
             session,
-            place,
-            until: expires,
+            node: place.node.clone(),
+            slot: place.slot.0,
             booked: false,
         };
-        let fence = give(&mut change, &new, now).await?;
+        let fences = give(&mut change, &[new], (now, expires)).await?;
+        let fence = fences
+            .first()
+            .copied()
+            .ok_or_else(|| no_such_session(session))?;
         restate(&mut change, &outline, &self.rules, now).await?;
         change.commit().await.map_err(failed)?;
         Ok(Leasing::Leased(Leased {

@@ -17,7 +17,7 @@ use crate::{
     Error, Leased, NodeEntry, Place, Unavailable,
     matching::SlotSpec,
     node, pick, portion,
-    rows::{Reading, stored},
+    rows::{Reading, stored, text},
 };
 
 /// A slot that asks for work, and the session that would do it.
@@ -74,59 +74,122 @@ impl SqliteLedger {
     pub async fn next_for(&self, asks: &[Ask], now: u64, ttl: u64) -> Result<Vec<Next>, Error> {
         let mut connection = self.connection.lock().await;
         let mut change = begin(&mut connection).await?;
-        let until = now.saturating_add(ttl);
+        let expires = now.saturating_add(ttl);
         let mut booking = Booking::begin(&mut change, &self.rules, now).await?;
+        let slots = slots(&mut change, asks).await?;
         let mut answers = Vec::with_capacity(asks.len());
-        for ask in asks {
-            let (node, spec) = slot(&mut change, &mut booking, &ask.place).await?;
-            let holder = holder(&mut change, &ask.place).await?;
-            answers.push(
-                match node::availability(&node, holder, now, self.rules.fresh) {
-                    Ok(()) => choose(&mut change, &mut booking, ask, (&node, &spec), (now, until))
-                        .await?
-                        .map_or(Next::Nothing, |given| Next::Leased(Box::new(given))),
-                    Err(reason) => Next::Refused { reason },
-                },
-            );
+        let (mut chosen, mut new) = (Vec::new(), Vec::new());
+        for (ask, slot) in asks.iter().zip(slots) {
+            let found = booking.node(&mut change, &ask.place.node).await?.zip(slot);
+            let (node, Slot { spec, holder }) = found.ok_or_else(|| Error::NoSuchSlot {
+                node: ask.place.node.clone(),
+                slot: ask.place.slot,
+            })?;
+            // Who asked before in this very call may have it.
+            let mut before = chosen.iter();
+            let holder = before
+                .find(|it: &&Chosen| it.ask.place == ask.place)
+                .map_or(holder, |it| Some(it.ask.session));
+            if let Err(reason) = node::availability(&node, holder, now, self.rules.fresh) {
+                answers.push(Some(Next::Refused { reason }));
+                continue;
+            }
+            let Some(it) = choose(&mut change, &mut booking, ask, (&node, &spec), now).await?
+            else {
+                answers.push(Some(Next::Nothing));
+                continue;
+            };
+            new.push(it.attempt());
+            chosen.push(it);
+            answers.push(None);
         }
+        let fences = give(&mut change, &new, (now, expires)).await?;
         booking.end(&mut change).await?;
         change.commit().await.map_err(failed)?;
-        Ok(answers)
+        let mut given = chosen.into_iter().zip(fences);
+        let mut next = || given.next().map(|(it, fence)| it.given(fence, expires));
+        let answer = |answer: Option<Next>| answer.or_else(&mut next).unwrap_or(Next::Nothing);
+        Ok(answers.into_iter().map(answer).collect())
     }
 }
 
-async fn slot(
-    change: &mut Change<'_>,
-    booking: &mut Booking<'_>,
-    place: &Place,
-) -> Result<(NodeEntry, SlotSpec), Error> {
-    let row = sqlx::query("SELECT node, spec FROM slot WHERE node = ? AND slot = ?")
-        .bind(place.node.to_string())
-        .bind(i64::from(place.slot.0))
-        .fetch_optional(&mut **change)
-        .await
-        .map_err(failed)?;
-    match (booking.node(change, &place.node).await?, row) {
-        (Some(node), Some(row)) => Ok((node, Reading::new(&row, "node").json("spec")?)),
-        _ => Err(Error::NoSuchSlot {
-            node: place.node.clone(),
-            slot: place.slot,
-        }),
-    }
+/// A slot, as it is before anybody asks.
+struct Slot {
+    spec: SlotSpec,
+    holder: Option<SessionId>,
 }
 
-async fn holder(change: &mut Change<'_>, place: &Place) -> Result<Option<SessionId>, Error> {
-    let row = sqlx::query(
-        "SELECT session FROM attempt
-         WHERE node = ? AND slot = ? AND state = 'running' AND booked = 1",
+/// The slots of those who ask, in their order; `None` for one that there is not. One statement, however many they are.
+async fn slots(change: &mut Change<'_>, asks: &[Ask]) -> Result<Vec<Option<Slot>>, Error> {
+    let places: Vec<_> = asks
+        .iter()
+        .map(|it| (it.place.node.to_string(), it.place.slot.0))
+        .collect();
+    let rows = sqlx::query(
+        "SELECT ask.key AS number, slot.node, slot.spec, attempt.session FROM json_each(?) AS ask
+         JOIN slot ON slot.node = ask.value ->> 0 AND slot.slot = ask.value ->> 1
+         LEFT JOIN attempt ON attempt.node = slot.node AND attempt.slot = slot.slot
+            AND attempt.state = 'running' AND attempt.booked = 1",
     )
-    .bind(place.node.to_string())
-    .bind(i64::from(place.slot.0))
-    .fetch_optional(&mut **change)
+    .bind(text(&places)?)
+    .fetch_all(&mut **change)
     .await
     .map_err(failed)?;
-    row.map(|row| Reading::new(&row, "session").parsed("session"))
-        .transpose()
+    let mut slots: Vec<_> = asks.iter().map(|_| None).collect();
+    for row in &rows {
+        let row = Reading::new(row, "node");
+        let slot = Slot {
+            spec: row.json("spec")?,
+            holder: row.maybe_parsed("session")?,
+        };
+        let number: usize = row.number("number")?;
+        *slots.get_mut(number).ok_or_else(|| row.corrupt("number"))? = Some(slot);
+    }
+    Ok(slots)
+}
+
+/// Work for a slot that asked, before it is written down.
+struct Chosen {
+    outline: Outline,
+    envelope: ObjectId,
+    task: TaskId,
+    tasks: u32,
+    attempt: u32,
+    ask: Ask,
+    node_key: VerifyKey,
+}
+
+impl Chosen {
+    fn attempt(&self) -> NewAttempt {
+        NewAttempt {
+            job: self.outline.job,
+            step: self.task.step,
+            task: self.task.task,
+            tasks: self.tasks,
+            attempt: self.attempt,
+            session: self.ask.session,
+            node: self.ask.place.node.clone(),
+            slot: self.ask.place.slot.0,
+            booked: true,
+        }
+    }
+
+    fn given(self, fence: Fence, expires: u64) -> Next {
+        let leased = Leased {
+            attempt: self.attempt,
+            fence,
+            expires,
+        };
+        Next::Leased(Box::new(Given {
+            outline: self.outline,
+            envelope: self.envelope,
+            task: self.task,
+            tasks: self.tasks,
+            ask: self.ask,
+            node_key: self.node_key,
+            leased,
+        }))
+    }
 }
 
 async fn choose(
@@ -134,8 +197,8 @@ async fn choose(
     booking: &mut Booking<'_>,
     ask: &Ask,
     (node, spec): (&NodeEntry, &SlotSpec),
-    (now, until): (u64, u64),
-) -> Result<Option<Given>, Error> {
+    now: u64,
+) -> Result<Option<Chosen>, Error> {
     let slots = booking.slots;
     let mut place = 0;
     while let Some(id) = booking.at(change, place).await? {
@@ -147,34 +210,17 @@ async fn choose(
             let Some(taken) = take(change, job, (step, slots), &node.name, now).await? else {
                 continue;
             };
-            let (outline, envelope) = (job.outline.clone(), job.envelope);
-            let (task, tasks) = (taken.task, taken.tasks);
-            let attempt = attempt(change, id, &taken).await?;
-            let new = NewAttempt {
-                job: id,
-                task,
-                tasks,
-                attempt,
-                session: ask.session,
-                place: &ask.place,
-                until,
-                booked: true,
-            };
-            let fence: Fence = give(change, &new, now).await?;
-            booking.given(id, task, taken.by);
-            return Ok(Some(Given {
-                envelope,
-                outline,
-                task,
-                tasks,
+            let chosen = Chosen {
+                outline: job.outline.clone(),
+                envelope: job.envelope,
+                task: taken.task,
+                tasks: taken.tasks,
+                attempt: attempt(change, id, &taken).await?,
                 ask: ask.clone(),
                 node_key: node.key,
-                leased: Leased {
-                    attempt,
-                    fence,
-                    expires: until,
-                },
-            }));
+            };
+            booking.given(id, taken.task, taken.by);
+            return Ok(Some(chosen));
         }
     }
     Ok(None)

@@ -1,10 +1,13 @@
 //! The statements that several changes share, each within the transaction that it is given.
 
+use std::{collections::BTreeMap, fmt::Display};
+
 use safelight_policies::{
     cause::Cause,
-    id::{Fence, JobId, SessionId, TaskId},
+    id::{Fence, JobId, NodeName, SessionId, TaskId},
     outline::Outline,
 };
+use serde::{Serialize, Serializer};
 use sqlx::{
     Connection, Sqlite, SqliteConnection, Transaction, query::Query, sqlite::SqliteArguments,
 };
@@ -12,7 +15,7 @@ use sqlx::{
 use crate::{
     Error,
     decide::{self, Holder},
-    ledger::{Anchor, AttemptState, Place},
+    ledger::{Anchor, AttemptState},
     rows::{Reading, stored, text},
 };
 
@@ -81,44 +84,62 @@ pub(super) async fn newest(
 }
 
 /// A new attempt, of a task that nobody holds.
-pub(super) struct NewAttempt<'a> {
+#[derive(Debug, Serialize)]
+pub(super) struct NewAttempt {
+    #[serde(serialize_with = "shown")]
     pub(super) job: JobId,
-    pub(super) task: TaskId,
+    pub(super) step: u32,
+    pub(super) task: u64,
     pub(super) tasks: u32,
     pub(super) attempt: u32,
+    #[serde(serialize_with = "shown")]
     pub(super) session: SessionId,
-    pub(super) place: &'a Place,
-    pub(super) until: u64,
+    #[serde(serialize_with = "shown")]
+    pub(super) node: NodeName,
+    pub(super) slot: u16,
     /// It is given by a queue.
     pub(super) booked: bool,
 }
 
-/// Writes down a new attempt: its fence, which is larger than any before.
+/// As people write it, which is how columns have it.
+fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// Writes down new attempts whose leases end at `until`: answers their fences, in order, each larger than any before.
+///
+/// One statement however many they are: each statement is a way to the database's own thread and back.
 pub(super) async fn give(
     change: &mut Change<'_>,
-    new: &NewAttempt<'_>,
-    now: u64,
-) -> Result<Fence, Error> {
-    let row = sqlx::query(
+    new: &[NewAttempt],
+    (now, until): (u64, u64),
+) -> Result<Vec<Fence>, Error> {
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(
         "INSERT INTO attempt
             (job, step, task, tasks, attempt, session, node, slot, leased_at, lease_until, booked, state)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running') RETURNING fence, session",
+         SELECT value ->> 'job', value ->> 'step', value ->> 'task', value ->> 'tasks', value ->> 'attempt',
+            value ->> 'session', value ->> 'node', value ->> 'slot', ?2, ?3, value ->> 'booked', 'running'
+         FROM json_each(?1) ORDER BY key
+         RETURNING fence, session",
     )
-    .bind(new.job.to_string())
-    .bind(i64::from(new.task.step))
-    .bind(stored("task", new.task.task)?)
-    .bind(i64::from(new.tasks))
-    .bind(i64::from(new.attempt))
-    .bind(new.session.to_string())
-    .bind(new.place.node.to_string())
-    .bind(i64::from(new.place.slot.0))
+    .bind(text(&new)?)
     .bind(stored("time", now)?)
-    .bind(stored("time", new.until)?)
-    .bind(new.booked)
-    .fetch_one(&mut **change)
+    .bind(stored("time", until)?)
+    .fetch_all(&mut **change)
     .await
     .map_err(failed)?;
-    Ok(Fence(Reading::new(&row, "session").number("fence")?))
+    let fences = rows.iter().map(|row| {
+        let row = Reading::new(row, "session");
+        Ok((row.parsed("session")?, Fence(row.number("fence")?)))
+    });
+    let fences: BTreeMap<SessionId, Fence> = fences.collect::<Result<_, Error>>()?;
+    let fence = |it: &NewAttempt| fences.get(&it.session).copied();
+    new.iter()
+        .map(|it| fence(it).ok_or_else(|| no_such_session(it.session)))
+        .collect()
 }
 
 /// Takes an attempt out of the running state.

@@ -177,6 +177,7 @@ impl Job {
             output: 1 << 20,
             records: self.terms.limits.records,
             env_pass: Vec::new(),
+            lacks: Vec::new(),
             instead: Vec::new(),
             owner: (uid.as_raw(), gid.as_raw()),
             deadline: process::now_seconds() + LEASE,

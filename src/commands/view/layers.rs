@@ -1,20 +1,28 @@
 //! What a view at home shows: the inputs, and over them the results that are meant.
 
+use std::sync::Arc;
+
 use safelight_policies::{
     grant::{CentralGrant, CentralRule, CentralRules},
     id::JobId,
 };
-use safelight_seal::manifest::{Entry, EntryKind, Manifest};
+use safelight_seal::manifest::{Entries, Entry, EntryKind, Manifest};
+use safelight_vfs::{
+    content::Store,
+    server::sealed_log::SealedLog,
+    view::{Setup, View},
+};
 
 use crate::{
-    failure::{Failure, Kind},
+    failure::{Failure, Kind, OrFail},
     jobs::Left,
     opened::OpenedJob,
+    process,
 };
 
 /// The layers of what is shown, lowest first, and the grant that a person at home has: everything may be read, and written if that is
 /// thrown away.
-pub(super) struct Layers {
+pub(crate) struct Layers {
     pub(super) central: CentralGrant,
     pub(super) entries: Vec<Vec<Entry>>,
 }
@@ -29,7 +37,40 @@ pub(super) fn layers(
     for left in written {
         manifests.push(opened.results(left)?);
     }
-    merged(opened.job(), manifests, writable)
+    Layers::of(opened.job(), manifests, writable)
+}
+
+impl Layers {
+    /// The layers of these manifests, lowest first.
+    pub(crate) fn of(
+        job: JobId,
+        manifests: Vec<Manifest>,
+        writable: bool,
+    ) -> Result<Self, Failure> {
+        merged(job, manifests, writable)
+    }
+
+    /// What they show together, to a person who is this user and group.
+    pub(crate) fn view(
+        &self,
+        store: Arc<Store>,
+        log: Arc<SealedLog>,
+        owner: (u32, u32),
+    ) -> Result<View, Failure> {
+        let entries = self.entries.iter().map(|layer| Entries::of(layer));
+        let entries = entries.collect::<Result<_, _>>().or_fail(Kind::Internal)?;
+        let judge = safelight_policies::central::Judge::for_grant(&self.central);
+        let setup = Setup {
+            central: self.central.path.clone(),
+            judge: judge.or_fail(Kind::Internal)?,
+            writable: self.central.write,
+            owner,
+            clock: process::now,
+        };
+        View::of_layers(setup, entries, store, log).map_err(|errno| {
+            Failure::new(Kind::Internal, format!("the layers do not merge: {errno}"))
+        })
+    }
 }
 
 fn merged(job: JobId, manifests: Vec<Manifest>, writable: bool) -> Result<Layers, Failure> {
@@ -119,7 +160,7 @@ fn below(central: &str, entries: Vec<Entry>) -> Vec<Entry> {
 
 #[cfg(test)]
 mod tests {
-    use safelight_seal::manifest::{Entries, Kind as ManifestKind, Tree};
+    use safelight_seal::manifest::{Kind as ManifestKind, Tree};
 
     use super::*;
 

@@ -15,7 +15,7 @@ use safelight_policies::{
     event::Control,
     id::{ClientAlias, JobId, SessionId},
 };
-use safelight_seal::{manifest::Entries, random::SystemRandom, working::WorkingKey};
+use safelight_seal::{random::SystemRandom, working::WorkingKey};
 use safelight_vfs::{
     content::Store,
     lower::Segments,
@@ -171,19 +171,7 @@ fn stand(arguments: &ServeArgs, heard: &Heard) -> Result<Standing, Failure> {
     let upper = heard.writable.then(|| upper(&state, opened.job()));
     let store = Store::new(Segments::new(opened.area), upper.transpose()?);
     let store = Arc::new(store);
-    let entries = layers.entries.iter().map(|layer| Entries::of(layer));
-    let entries = entries.collect::<Result<_, _>>().or_fail(Kind::Internal)?;
-    let setup = view::Setup {
-        central: layers.central.path.clone(),
-        judge: safelight_policies::central::Judge::for_grant(&layers.central)
-            .or_fail(Kind::Internal)?,
-        writable: heard.writable,
-        owner: (uid, nix::unistd::getgid().as_raw()),
-        clock: process::now,
-    };
-    let view = view::View::of_layers(setup, entries, store, log).map_err(|errno| {
-        Failure::new(Kind::Internal, format!("the layers do not merge: {errno}"))
-    })?;
+    let view = layers.view(store, log, (uid, nix::unistd::getgid().as_raw()))?;
     let device = mounting::mount_at(&arguments.directory)?;
     Ok(Standing {
         view: Arc::new(view),

@@ -30,6 +30,7 @@ use crate::{
     commands::chosen,
     failure::{Failure, Kind, OrFail},
     jobs::{self, Left, Order},
+    lacks::Lacks,
     opened::OpenedJob,
     policy_source, process, registers,
     results::{Wanted, task_name},
@@ -194,6 +195,7 @@ impl Look<'_> {
             audit: &audit,
             stop: &[(signals.watch(), Cause::Canceled)],
             shown: [out.as_fd(), err.as_fd()],
+            lacks: &Lacks::shipped(),
             instead,
             wall: Some(self.limit),
             // At home nobody has to be asked: the key is the client's own.

@@ -58,6 +58,11 @@ fn world() -> World {
 impl World {
     /// Asks a fresh warden, which dies afterwards. Answers what it said, and what was on the log when it said so.
     fn ask(&self, asks: &[Ask], disk: Disk) -> (Vec<Answer>, Vec<Control>) {
+        self.ask_at(NOW, asks, disk)
+    }
+
+    /// The same, by another clock.
+    fn ask_at(&self, now: u64, asks: &[Ask], disk: Disk) -> (Vec<Answer>, Vec<Control>) {
         let store = Store::open(self.directory.path(), &SystemRandom::new()).unwrap();
         let (ours, theirs) = Channel::pair().unwrap();
         let (log, warden_log) = Channel::pair().unwrap();
@@ -90,7 +95,7 @@ impl World {
             }
         });
         let warden =
-            thread::spawn(move || serve(&theirs, store, &SystemRandom::new(), || NOW).is_ok());
+            thread::spawn(move || serve(&theirs, store, &SystemRandom::new(), || now).is_ok());
         let answers = asks
             .iter()
             .map(|ask| {
@@ -120,6 +125,7 @@ impl World {
 fn reason(answer: &Answer) -> &str {
     match answer {
         Answer::Released { .. } => "released",
+        Answer::Granted { .. } => "granted",
         Answer::Refused { reason } => reason,
         Answer::Erased => "erased",
     }
@@ -276,4 +282,136 @@ fn of_wardens_that_are_asked_at_once_one_releases_under_a_fence() {
             assert_eq!(reason(answer), expected);
         }
     }
+}
+
+/// A look by a grant that is right for this world, which lets operator 6 look until `NOW + 1000`.
+fn look(world: &World, operator: u8) -> LookRequest {
+    use safelight_bundle::{DebugGrant, GRANT_VERSION};
+    use safelight_policies::id::GrantId;
+    use safelight_seal::identity::SigningSecret;
+
+    let party = |number: u8| SigningSecret::from_bytes(&[number; 32]);
+    let store = Store::open(world.directory.path(), &SystemRandom::new()).unwrap();
+    let secret = store.secret(&world.case.envelope.prekey).unwrap().unwrap();
+    let rng = SystemRandom::new();
+    let stanza = world.key.read_key().wrap(&secret.public(), job(), &rng);
+    let client = party(1);
+    let grant = DebugGrant {
+        version: GRANT_VERSION,
+        number: GrantId::from_random([5; 10]),
+        client: world.case.envelope.outline.client.clone(),
+        client_verify: client.public(),
+        job: job(),
+        task: None,
+        site: store.signing().public(),
+        operator: party(6).public(),
+        issued: NOW - 10,
+        from: NOW - 10,
+        expires: NOW + 1000,
+        prekey: world.case.envelope.prekey,
+        stanza: stanza.unwrap().to_bytes().to_vec(),
+    };
+    let sign = |context: &str, bytes: &[u8]| client.sign(context, bytes);
+    let grant = safelight_bundle::seal(&grant, &client.public(), sign).unwrap();
+    let (view_key, session) = (world.view.public(), SessionId::from_random([7; 10]));
+    let message = LookRequest::message(&grant, &view_key, session);
+    LookRequest {
+        operator_signature: party(operator)
+            .sign(crate::warden::OPERATOR_CONTEXT, &message)
+            .to_vec(),
+        client: world.case.envelope.outline.client.clone(),
+        job: job(),
+        grant,
+        session,
+        view_key,
+    }
+}
+
+#[test]
+fn who_looks_gets_what_reads_the_job_after_the_log_has_it() {
+    let world = world();
+    let (answers, events) = world.ask(&[Ask::Look(look(&world, 6))], Disk::Works);
+    let [Answer::Granted { stanza, seconds }] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(*seconds, 1000);
+    assert!(matches!(events.as_slice(), [Control::KeyReleased { .. }]));
+    // It reads the job, and is not the key that signs for it.
+    let read = ReadKey::unwrap(stanza, &world.view, job()).unwrap();
+    let sealed = world.key.seal_blob(
+        safelight_seal::blob::Purpose::Recipe,
+        job().as_bytes(),
+        b"a recipe",
+        &SystemRandom::new(),
+    );
+    let opened = read.open_blob(
+        safelight_seal::blob::Purpose::Recipe,
+        job().as_bytes(),
+        &sealed.unwrap(),
+    );
+    assert_eq!(&opened.unwrap()[..], b"a recipe");
+    assert!(JobKey::unwrap(stanza, &world.view, TO_VIEW, job()).is_err());
+    // No log, no key.
+    for disk in [Disk::IsFull, Disk::IsGone] {
+        let (answers, _) = world.ask(&[Ask::Look(look(&world, 6))], disk);
+        assert_eq!(
+            reason(&answers[0]),
+            "the look cannot be put on the audit log"
+        );
+    }
+    let (answers, events) = world.ask(&[Ask::Look(look(&world, 9))], Disk::Works);
+    assert_eq!(
+        reason(&answers[0]),
+        "the grant is for another operator's key"
+    );
+    assert!(matches!(events.as_slice(), [Control::KeyRefused { .. }]));
+}
+
+#[test]
+fn a_grant_that_expired_stays_so_when_the_clock_is_set_back() {
+    let world = world();
+    let right = look(&world, 6);
+    let ask_at = |now| {
+        let (answers, _) = world.ask_at(now, &[Ask::Look(right.clone())], Disk::Works);
+        answers.into_iter().next().unwrap()
+    };
+    assert!(matches!(ask_at(NOW), Answer::Granted { .. }));
+    // Somebody else's look is what shows the warden that time passed.
+    let (answers, _) = world.ask_at(NOW + 400, &[Ask::Look(look(&world, 9))], Disk::Works);
+    assert!(matches!(answers.as_slice(), [Answer::Refused { .. }]));
+    let Answer::Granted { seconds, .. } = ask_at(NOW) else {
+        panic!("it holds still")
+    };
+    assert_eq!(seconds, 600, "by the latest time that was known");
+    assert_eq!(reason(&ask_at(NOW + 1000)), "the grant has expired");
+    assert_eq!(reason(&ask_at(NOW)), "the grant has expired");
+    // And were the note of the time gone too, there is no prekey any more.
+    fs::remove_file(world.directory.path().join("latest")).unwrap();
+    assert_eq!(
+        reason(&ask_at(NOW)),
+        "the grant's prekey is not this site's, or was erased"
+    );
+}
+
+#[test]
+fn a_grant_that_was_revoked_is_refused_for_ever() {
+    use safelight_policies::id::GrantId;
+    let world = world();
+    let (answers, _) = world.ask(&[Ask::Look(look(&world, 6))], Disk::Works);
+    assert!(matches!(answers.as_slice(), [Answer::Granted { .. }]));
+    let store = Store::open(world.directory.path(), &SystemRandom::new()).unwrap();
+    let client = &world.case.envelope.outline.client;
+    store
+        .withdraw(client, GrantId::from_random([6; 10]))
+        .unwrap();
+    let (answers, _) = world.ask(&[Ask::Look(look(&world, 6))], Disk::Works);
+    assert!(matches!(answers.as_slice(), [Answer::Granted { .. }]));
+    store
+        .withdraw(client, GrantId::from_random([5; 10]))
+        .unwrap();
+    let (answers, _) = world.ask(&[Ask::Look(look(&world, 6))], Disk::Works);
+    assert_eq!(reason(&answers[0]), "the grant was revoked by its client");
+    // The same prekey is the job's: that is gone now as well, and with it the job's own way in.
+    let (answers, _) = world.ask(&[world.release()], Disk::Works);
+    assert_eq!(reason(&answers[0]), "the prekey is not ours or was erased");
 }

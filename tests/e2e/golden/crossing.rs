@@ -15,16 +15,16 @@ use safelight_audit::{
     open_file, tree,
 };
 use safelight_bundle::{
-    Announcement, AnyLetter, BlobList, Cancel, Code, Document, EntryName, Epoch, Heartbeat,
-    JobEnded, Kind, Letter, Load, MARKER, Outcome, Prekey, PrekeyBatch, ReadyName, Receipt,
-    RegisterNotice, ResultNotice, Seq, Stamp, Verdict, object_id,
+    Announcement, AnyLetter, BlobList, Cancel, Code, DebugGrant, Document, EntryName, Epoch,
+    Heartbeat, JobEnded, Kind, Letter, Load, LookNotice, MARKER, Outcome, Prekey, PrekeyBatch,
+    ReadyName, Receipt, RegisterNotice, ResultNotice, Revocation, Seq, Stamp, Verdict, object_id,
 };
 use safelight_policies::{
     cause::Cause,
     event::Control,
     id::{
-        ClientAlias, Fence, KemKey, NodeName, ObjectId, PolicyDigest, PolicyName, SlotIndex,
-        TaskId, VerifyKey,
+        ClientAlias, Fence, GrantId, KemKey, NodeName, ObjectId, PolicyDigest, PolicyName,
+        SlotIndex, TaskId, VerifyKey,
     },
     lease::{Lease, Wrapper},
 };
@@ -212,6 +212,49 @@ pub(super) fn make(to: &Path, made: &Made) {
     folder.write(MARKER, b"");
     letters(&mut folder, made, &kept, &log);
     register_notice(&mut folder, entry, register.note().to_owned(), &site);
+    looks(&mut folder, &log);
+    let client = &parties()[0].sign;
+    let grant = sign(client, &grant(client, made.site.public()));
+    fs::write(to.join("grant"), grant).expect("a file");
+}
+
+/// A look at the golden job, and the end of the grant that it was by.
+fn looks(folder: &mut Folder<'_>, log: &[u8]) {
+    let load = folder.load(&[log]);
+    folder.post(true, |stamp| LookNotice {
+        stamp,
+        job: JOB,
+        session: SESSION,
+        audit: vec![object_id(log)],
+        load,
+    });
+    let number = GRANT;
+    folder.post(false, |stamp| Revocation {
+        stamp,
+        job: JOB,
+        number,
+    });
+}
+
+/// The number of the golden grant.
+const GRANT: GrantId = GrantId::from_random([0x47; 10]);
+
+fn grant(client: &SigningSecret, site: VerifyKey) -> DebugGrant {
+    DebugGrant {
+        version: 1,
+        number: GRANT,
+        client: ClientAlias::new("river").expect("an alias"),
+        client_verify: client.public(),
+        job: JOB,
+        task: Some(TASK),
+        site,
+        operator: SigningSecret::from_bytes(&[0x4f; 32]).public(),
+        issued: NOW,
+        from: NOW + 60,
+        expires: NOW + 7200,
+        prekey: PREKEY,
+        stanza: vec![1; 81],
+    }
 }
 
 fn letters(folder: &mut Folder<'_>, made: &Made, kept: &impl Fn(ObjectId) -> Vec<u8>, log: &[u8]) {
@@ -352,6 +395,21 @@ fn said(letter: &AnyLetter) -> String {
                 it.results
             )
         }
+        AnyLetter::Look(it) => {
+            let audit: Vec<_> = it.audit.iter().map(ToString::to_string).collect();
+            format!(
+                "job={} session={} audit={} {}",
+                hex(it.job.as_bytes()),
+                hex(it.session.as_bytes()),
+                audit.join(","),
+                load(&it.load)
+            )
+        }
+        AnyLetter::Revocation(it) => format!(
+            "job={} grant={}",
+            hex(it.job.as_bytes()),
+            hex(it.number.as_bytes())
+        ),
         AnyLetter::Register(it) => {
             let entries: Vec<_> = it.entries.iter().map(|it| object_id(it)).collect();
             let entries: Vec<_> = entries.iter().map(ToString::to_string).collect();
@@ -424,6 +482,15 @@ fn golden_letters_open_and_are_of_every_kind() {
 }
 
 #[test]
+fn a_golden_grant_is_read() {
+    let bytes = fs::read(golden().join("grant")).expect("a grant");
+    let [client, ..] = parties();
+    let opened: DebugGrant =
+        safelight_bundle::open(&bytes, &client.sign.public()).expect("a grant");
+    assert_eq!(opened, grant(&client.sign, opened.site));
+}
+
+#[test]
 fn a_golden_lease_log_and_register_are_read() {
     let read = |name: &str| fs::read(golden().join(name)).expect("a golden file");
     let opened: Lease = safelight_bundle::open(&read("lease"), &schedule()).expect("a lease");
@@ -463,6 +530,11 @@ pub(super) fn folder() -> PathBuf {
 /// Who signed the lease.
 pub(super) fn schedule() -> VerifyKey {
     SigningSecret::from_bytes(&SCHEDULE).public()
+}
+
+/// Who signed the grant.
+pub(super) fn client() -> VerifyKey {
+    parties()[0].sign.public()
 }
 
 /// Who signed the register and who saw it, as other programs take it.

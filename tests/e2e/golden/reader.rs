@@ -116,7 +116,18 @@ fn an_independent_reader_reads_golden_letters_and_a_lease() {
         " slot=3 expires=1700003700 policy=blender digest=0505",
     ];
     assert!(words.iter().all(|words| text.contains(words)), "{text}");
+    let client = HEXLOWER.encode(&crossing::client().0);
+    let said = reader(&["grant".as_ref(), &golden().join("grant"), client.as_ref()]);
+    let text = String::from_utf8(said.stdout).expect("text");
+    let words = [
+        "grant number=47474747474747474747 client=river job=",
+        " task=0.3 site=",
+        " issued=1700000100 from=1700000160 expires=1700007300 prekey=",
+    ];
+    assert!(words.iter().all(|words| text.contains(words)), "{text}");
     let other = "11".repeat(32);
+    let said = reader(&["grant".as_ref(), &golden().join("grant"), other.as_ref()]);
+    assert!(!said.status.success());
     let said = reader(&["lease".as_ref(), &golden().join("lease"), other.as_ref()]);
     assert!(!said.status.success());
 }

@@ -29,8 +29,8 @@ impl Role {
     /// True if a sender of this role may send a letter of this kind.
     pub const fn may_send(self, kind: Kind) -> bool {
         match kind {
-            Kind::Job | Kind::Cancel => matches!(self, Self::Client),
-            Kind::Result | Kind::Prekeys | Kind::Ended | Kind::Register => {
+            Kind::Job | Kind::Cancel | Kind::Revocation => matches!(self, Self::Client),
+            Kind::Result | Kind::Prekeys | Kind::Ended | Kind::Register | Kind::Look => {
                 matches!(self, Self::Site)
             }
             Kind::Receipt | Kind::Heartbeat => true,

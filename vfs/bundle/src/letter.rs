@@ -9,8 +9,9 @@ use safelight_policies::id::{ObjectId, VerifyKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, JobEnded, PrekeyBatch,
-    Receipt, RegisterNotice, ResultNotice, Stamp, open, seal, signed::HEAD,
+    Announcement, BLOB_MAX, BLOBS_MAX, Cancel, Document, Error, Heartbeat, JobEnded, LookNotice,
+    PrekeyBatch, Receipt, RegisterNotice, ResultNotice, Revocation, Stamp, open, seal,
+    signed::HEAD,
 };
 
 /// What a letter is about.
@@ -32,11 +33,15 @@ pub enum Kind {
     Ended,
     /// A [`RegisterNotice`].
     Register,
+    /// A [`LookNotice`].
+    Look,
+    /// A [`Revocation`].
+    Revocation,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Job,
         Self::Result,
         Self::Prekeys,
@@ -45,6 +50,8 @@ impl Kind {
         Self::Cancel,
         Self::Ended,
         Self::Register,
+        Self::Look,
+        Self::Revocation,
     ];
 
     /// What a letter's name ends with.
@@ -58,6 +65,8 @@ impl Kind {
             Self::Cancel => "cancel",
             Self::Ended => "ended",
             Self::Register => "register",
+            Self::Look => "look",
+            Self::Revocation => "revocation",
         }
     }
 
@@ -69,7 +78,10 @@ impl Kind {
     /// True if a letter of this kind is kept when it is refused or not answered: nothing else tells what it tells. An announcement is not:
     /// its job fails, and may be handed in again.
     pub const fn is_kept(self) -> bool {
-        matches!(self, Self::Result | Self::Ended | Self::Prekeys)
+        matches!(
+            self,
+            Self::Result | Self::Ended | Self::Prekeys | Self::Look | Self::Revocation
+        )
     }
 
     /// The most bytes that a signed letter of this kind has.
@@ -83,6 +95,8 @@ impl Kind {
             Self::Cancel => Cancel::BYTES_MAX,
             Self::Ended => JobEnded::BYTES_MAX,
             Self::Register => RegisterNotice::BYTES_MAX,
+            Self::Look => LookNotice::BYTES_MAX,
+            Self::Revocation => Revocation::BYTES_MAX,
         }
     }
 }
@@ -135,6 +149,8 @@ pub enum AnyLetter {
     Cancel(Cancel),
     Ended(JobEnded),
     Register(RegisterNotice),
+    Look(LookNotice),
+    Revocation(Revocation),
 }
 
 impl AnyLetter {
@@ -149,6 +165,8 @@ impl AnyLetter {
             Kind::Cancel => Self::Cancel(open(bytes, signer)?),
             Kind::Ended => Self::Ended(open(bytes, signer)?),
             Kind::Register => Self::Register(open(bytes, signer)?),
+            Kind::Look => Self::Look(open(bytes, signer)?),
+            Kind::Revocation => Self::Revocation(open(bytes, signer)?),
         })
     }
 
@@ -163,6 +181,8 @@ impl AnyLetter {
             Self::Cancel(_) => Kind::Cancel,
             Self::Ended(_) => Kind::Ended,
             Self::Register(_) => Kind::Register,
+            Self::Look(_) => Kind::Look,
+            Self::Revocation(_) => Kind::Revocation,
         }
     }
 
@@ -177,6 +197,8 @@ impl AnyLetter {
             Self::Cancel(letter) => letter.stamp(),
             Self::Ended(letter) => letter.stamp(),
             Self::Register(letter) => letter.stamp(),
+            Self::Look(letter) => letter.stamp(),
+            Self::Revocation(letter) => letter.stamp(),
         }
     }
 
@@ -196,6 +218,8 @@ impl AnyLetter {
             Self::Cancel(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
             Self::Ended(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
             Self::Register(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Look(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
+            Self::Revocation(letter) => restamped(letter, |it| &mut it.stamp, stamp, signer, sign),
         }
     }
 
@@ -204,12 +228,14 @@ impl AnyLetter {
         match self {
             Self::Job(letter) => letter.load(),
             Self::Result(letter) => letter.load(),
+            Self::Look(letter) => letter.load(),
             Self::Prekeys(_)
             | Self::Receipt(_)
             | Self::Heartbeat(_)
             | Self::Cancel(_)
             | Self::Ended(_)
-            | Self::Register(_) => None,
+            | Self::Register(_)
+            | Self::Revocation(_) => None,
         }
     }
 }

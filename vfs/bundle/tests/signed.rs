@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use safelight_bundle::{
-    Document, Envelope, Error, LIFE_MAX, Prekey, SKEW, claimed_signer, open, seal,
+    DebugGrant, Document, Envelope, Error, GRANT_LIFE_MAX, GRANT_VERSION, LIFE_MAX, NotNow, Prekey,
+    SKEW, claimed_signer, open, seal,
 };
 use safelight_policies::{
     id::{
-        ClientAlias, Fence, JobId, KemKey, NodeName, ObjectId, PolicyDigest, PolicyName, SessionId,
-        SlotIndex, TaskId, VerifyKey,
+        ClientAlias, Fence, GrantId, JobId, KemKey, NodeName, ObjectId, PolicyDigest, PolicyName,
+        SessionId, SlotIndex, TaskId, VerifyKey,
     },
     lease::{Lease, Wrapper},
     outline::{Batch, Outline, StepOutline},
@@ -111,6 +112,70 @@ fn prekey(site: &Signer) -> Prekey {
     }
 }
 
+fn grant(client: &Signer) -> DebugGrant {
+    DebugGrant {
+        version: GRANT_VERSION,
+        number: GrantId::from_random([4; 10]),
+        client: ClientAlias::new("river").unwrap(),
+        client_verify: client.key(),
+        job: JobId::from_random([1; 10]),
+        task: Some(TaskId { step: 0, task: 3 }),
+        site: Signer::new(200).key(),
+        operator: Signer::new(201).key(),
+        issued: 1_000,
+        from: 2_000,
+        expires: 9_000,
+        prekey: [6; 16],
+        stanza: vec![7; 81],
+    }
+}
+
+/// One field changed to what it may not be.
+fn grant_refused(change: impl FnOnce(&mut DebugGrant), expected: &str) {
+    let signer = Signer::new(1);
+    let mut wrong = grant(&signer);
+    change(&mut wrong);
+    let expected = format!("the debug grant is not valid: {expected}");
+    assert_eq!(signer.seal(&wrong).unwrap_err().to_string(), expected);
+    let opened = open::<DebugGrant>(&signer.force(&wrong, b""), &signer.key());
+    assert_eq!(opened.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn a_grant_says_what_it_may_say_only() {
+    grant_refused(|it| it.version = 2, "its version is unknown");
+    let other = "it names another client than the one who signed it";
+    grant_refused(|it| it.client_verify = Signer::new(2).key(), other);
+    let order = "it ends before it begins, or begins before it was made";
+    grant_refused(|it| it.from = 999, order);
+    grant_refused(|it| it.expires = it.from, order);
+    let long = "it holds for more than 30 days, or ends more than 90 days after it was made";
+    grant_refused(|it| it.expires = it.from + GRANT_LIFE_MAX + 1, long);
+    let late = |it: &mut DebugGrant| {
+        it.from = it.issued + LIFE_MAX;
+        it.expires = it.from + 1;
+    };
+    grant_refused(late, long);
+    let stanza = "its stanza is empty or longer than 1,024 bytes";
+    grant_refused(|it| it.stanza.clear(), stanza);
+    grant_refused(|it| it.stanza = vec![0; 1025], stanza);
+}
+
+#[test]
+fn a_grant_holds_from_its_beginning_to_before_its_end() {
+    let grant = grant(&Signer::new(1));
+    for (now, expected) in [
+        (0, Err(NotNow::Early)),
+        (2_000 - SKEW - 1, Err(NotNow::Early)),
+        (2_000 - SKEW, Ok(())),
+        (8_999, Ok(())),
+        (9_000, Err(NotNow::Expired)),
+        (u64::MAX, Err(NotNow::Expired)),
+    ] {
+        assert_eq!(grant.check_time(now), expected, "{now}");
+    }
+}
+
 #[test]
 fn what_was_signed_is_what_is_opened() {
     let signer = Signer::new(1);
@@ -119,6 +184,11 @@ fn what_was_signed_is_what_is_opened() {
     assert_eq!(
         open::<Envelope>(&bytes, &signer.key()).unwrap(),
         envelope(&signer)
+    );
+    let bytes = signer.seal(&grant(&signer)).unwrap();
+    assert_eq!(
+        open::<DebugGrant>(&bytes, &signer.key()).unwrap(),
+        grant(&signer)
     );
     let bytes = signer.seal(&lease()).unwrap();
     assert_eq!(open::<Lease>(&bytes, &signer.key()).unwrap(), lease());

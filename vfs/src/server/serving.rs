@@ -34,6 +34,7 @@ use crate::{
     console::{Console, Kept},
     content::Store,
     fuse,
+    heard::Heard,
     log::Log,
     lower::Segments,
     protocol::{Order, Sealed},
@@ -89,7 +90,9 @@ impl Serving {
             let view = View::of_layers(setup, trees, store.clone(), log.clone())?;
             views.push(Arc::new(view));
         }
-        let output = Arc::new(Console::new(Kept::new(store.clone(), order.output)));
+        let heard = Heard::new(&order.lacks)?;
+        let kept = Kept::new(store.clone(), order.output);
+        let output = Arc::new(Console::new(kept, heard));
         Ok(Self {
             views,
             store,
@@ -245,6 +248,11 @@ impl Serving {
         }
         let poisoned = self.store.upper.as_ref().is_some_and(Upper::is_poisoned);
         Ok(poisoned.then_some(Cause::Poisoned))
+    }
+
+    /// The cause of the session's end, by what it said before.
+    pub(super) fn told(&self, cause: Cause) -> Cause {
+        self.output.told(cause)
     }
 
     /// Looks for every expected output; a missing one is on the log, and is the cause of the failure.

@@ -39,6 +39,10 @@ pub(super) fn agreed(
             Some(reason) => disagrees(reason),
             None => Ok(None),
         },
+        AnyLetter::Look(look) => match look.disagreement(list) {
+            Some(reason) => disagrees(reason),
+            None => Ok(None),
+        },
         _ => Ok(None),
     }
 }

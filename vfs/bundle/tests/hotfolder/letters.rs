@@ -3,12 +3,12 @@
 use proptest::prelude::*;
 use safelight_bundle::{
     Announcement, AnyLetter, Cancel, Code, Document, Epoch, Error, Heartbeat, JobEnded, Kind,
-    LIFE_MAX, Letter, Load, Outcome, PREKEYS_MAX, PrekeyBatch, Receipt, ResultNotice, Seq, Stamp,
-    Verdict, open, seal,
+    LIFE_MAX, LOOK_PARTS_MAX, Letter, Load, LookNotice, Outcome, PREKEYS_MAX, PrekeyBatch, Receipt,
+    ResultNotice, Revocation, Seq, Stamp, Verdict, open, seal,
 };
 use safelight_policies::{
     cause::Cause,
-    id::{Fence, JobId, ObjectId, SessionId, TaskId},
+    id::{Fence, GrantId, JobId, ObjectId, SessionId, TaskId},
 };
 
 use crate::parties::{DAY, START, Signer, prekey};
@@ -97,8 +97,26 @@ fn ended() -> JobEnded {
     }
 }
 
+fn look() -> LookNotice {
+    LookNotice {
+        stamp: stamp(),
+        job: JobId::from_random([1; 10]),
+        session: SessionId::from_random([2; 10]),
+        audit: vec![ObjectId([7; 32])],
+        load: load(),
+    }
+}
+
+fn revocation() -> Revocation {
+    Revocation {
+        stamp: stamp(),
+        job: JobId::from_random([1; 10]),
+        number: GrantId::from_random([3; 10]),
+    }
+}
+
 /// One of every kind, signed.
-fn all(signer: &Signer) -> [(Kind, Vec<u8>); 7] {
+fn all(signer: &Signer) -> [(Kind, Vec<u8>); 9] {
     [
         (Kind::Job, signer.seal(&announcement())),
         (Kind::Result, signer.seal(&result())),
@@ -107,6 +125,8 @@ fn all(signer: &Signer) -> [(Kind, Vec<u8>); 7] {
         (Kind::Heartbeat, signer.seal(&heartbeat())),
         (Kind::Cancel, signer.seal(&cancel())),
         (Kind::Ended, signer.seal(&ended())),
+        (Kind::Look, signer.seal(&look())),
+        (Kind::Revocation, signer.seal(&revocation())),
     ]
 }
 
@@ -122,7 +142,7 @@ fn a_letter_opens_as_what_it_was_signed_as_and_as_nothing_else() {
                 assert_eq!((letter.kind(), *letter.stamp()), (kind, stamp()));
                 assert_eq!(
                     letter.load().is_some(),
-                    matches!(kind, Kind::Job | Kind::Result)
+                    matches!(kind, Kind::Job | Kind::Result | Kind::Look)
                 );
             } else {
                 let refused = matches!(
@@ -225,6 +245,7 @@ fn a_stamp_is_within_its_bounds_in_every_kind() {
             reason,
         );
         refused(&Cancel { stamp, ..cancel() }, reason);
+        looks_refused(stamp, reason);
     }
     assert!(announcement().check(&Signer::new(1).key()).is_ok());
 }
@@ -309,6 +330,32 @@ fn what_a_load_may_not_say() {
         ..announcement()
     };
     refused(&same, "the envelope and the list are one object");
+}
+
+/// What is about looks is stamped as everything else is.
+fn looks_refused(stamp: Stamp, reason: &str) {
+    let revoked = Revocation {
+        stamp,
+        ..revocation()
+    };
+    refused(&LookNotice { stamp, ..look() }, reason);
+    refused(&revoked, reason);
+}
+
+#[test]
+fn a_look_brings_its_log_in_few_parts() {
+    let parts = |count| LookNotice {
+        audit: vec![ObjectId([1; 32]); count],
+        ..look()
+    };
+    let expected = "its log has not 1 to 64 parts";
+    refused(&parts(0), expected);
+    refused(&parts(LOOK_PARTS_MAX + 1), expected);
+    let signer = Signer::new(1);
+    assert!(signer.seal(&parts(LOOK_PARTS_MAX)).len() <= Kind::Look.bytes_max());
+    let list = safelight_bundle::BlobList::new(vec![(ObjectId([7; 32]), 1)]).unwrap();
+    assert_eq!(look().disagreement(&list), None);
+    assert!(parts(1).disagreement(&list).is_some());
 }
 
 #[test]
