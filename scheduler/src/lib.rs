@@ -22,6 +22,7 @@ pub mod queue;
 pub mod retry;
 mod rows;
 pub mod rules;
+pub mod shun;
 mod sqlite;
 pub mod state;
 pub mod terms;

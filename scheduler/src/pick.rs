@@ -241,14 +241,28 @@ pub struct SlotAnswer {
     pub unavailable: Option<Unavailable>,
     /// What it lacks; empty if the step fits.
     pub lacks: Vec<Mismatch>,
+    /// How often the job failed on its node, if it is kept from there.
+    pub failed_here: Option<u64>,
+}
+
+impl SlotAnswer {
+    /// What is said of a job that is kept from the slot's node.
+    pub fn kept_away(&self) -> Option<String> {
+        self.failed_here.map(|failures| {
+            format!(
+                "kept from this node: its sessions failed here {failures} times, and others work"
+            )
+        })
+    }
 }
 
 impl fmt::Display for SlotAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}: ", self.place.node, self.place.slot.0)?;
         let lacks = self.lacks.iter().map(Mismatch::to_string);
+        let kept = self.kept_away();
         let away = self.unavailable.iter().map(Unavailable::to_string);
-        let said: Vec<String> = lacks.chain(away).collect();
+        let said: Vec<String> = lacks.chain(kept).chain(away).collect();
         match said[..] {
             [] => f.write_str("fits"),
             _ => f.write_str(&said.join("; ")),

@@ -22,6 +22,9 @@ pub struct Rules {
     pub elsewhere: u64,
     /// A node with so many faults since its last result is drained; 0 never drains.
     pub node_faults: u32,
+    /// A job that failed by its own fault so many times on a node since its last result there, and has results from another node, is kept from
+    /// that node; 0 never does.
+    pub job_faults: u32,
     /// How many sessions one client may have at once, where no other cap was set for it.
     pub client_cap: Option<u64>,
     /// What there is so much of for all nodes together, by OpenJD capability name: floating licences.
@@ -38,6 +41,7 @@ impl Default for Rules {
             dead_max: 20,
             elsewhere: 300,
             node_faults: 3,
+            job_faults: 3,
             client_cap: None,
             pools: Pools::new(),
         }

@@ -458,7 +458,7 @@ async fn what_is_no_ledger_or_a_newer_one_is_refused() {
     for (name, sql, newer) in [
         (
             "newer",
-            "PRAGMA application_id = 1397509191; PRAGMA user_version = 5",
+            "PRAGMA application_id = 1397509191; PRAGMA user_version = 6",
             true,
         ),
         (
@@ -479,7 +479,7 @@ async fn what_is_no_ledger_or_a_newer_one_is_refused() {
         raw.execute(sql).await.unwrap();
         match SqliteLedger::open(&path).await.err().unwrap() {
             Error::Newer {
-                found: 5, known: 4, ..
+                found: 6, known: 5, ..
             } => assert!(newer),
             Error::NotALedger { .. } => assert!(!newer),
             other => panic!("{name}: {other}"),

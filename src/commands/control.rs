@@ -92,10 +92,11 @@ fn step(step: &StepAnswer) -> Result<(), Failure> {
     for slot in &step.slots {
         let place = format!("{} slot {}", slot.place.node, slot.place.slot.0);
         let lacks: Vec<_> = slot.lacks.iter().map(ToString::to_string).collect();
-        let text = match (&slot.unavailable, lacks.is_empty()) {
-            (_, false) => lacks.join(", "),
-            (Some(why), true) => why.to_string(),
-            (None, true) => "fits and is free".to_owned(),
+        let text = match (&slot.unavailable, lacks.is_empty(), slot.kept_away()) {
+            (_, false, _) => lacks.join(", "),
+            (_, true, Some(kept)) => kept,
+            (Some(why), true, None) => why.to_string(),
+            (None, true, None) => "fits and is free".to_owned(),
         };
         print(format!("step {} on {place}: {text}", step.step))?;
     }

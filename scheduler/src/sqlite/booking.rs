@@ -17,6 +17,7 @@ use super::{
     nodes::entry,
     queues::rule_of,
     statements::{Change, failed, outline_of},
+    strikes::Shun,
 };
 use crate::{
     Error, NodeEntry, Queue, Rules,
@@ -33,6 +34,7 @@ pub(super) struct Booking<'a> {
     rules: &'a Rules,
     now: u64,
     others: Others,
+    shun: Shun,
     /// Jobs that may have a lease, in the queue's order, as far as they were looked up; then where the next begins, until there is none.
     order: Vec<JobId>,
     next: Option<(i64, i64)>,
@@ -40,6 +42,15 @@ pub(super) struct Booking<'a> {
     nodes: BTreeMap<NodeName, Option<NodeEntry>>,
     /// Slots of nodes that are up.
     pub(super) slots: u64,
+}
+
+/// A job that nothing holds, and what a lease of it depends on beside it.
+pub(super) struct Eligible<'a> {
+    pub(super) job: &'a mut Job,
+    /// What others hold of the pools.
+    pub(super) pools: &'a PoolUse,
+    /// Which jobs are kept from which nodes.
+    pub(super) shun: &'a Shun,
 }
 
 /// A job that was looked at.
@@ -69,6 +80,7 @@ impl<'a> Booking<'a> {
             rules,
             now,
             others: Others::look(change, rules).await?,
+            shun: Shun::look(change, rules).await?,
             order: Vec::new(),
             next: Some((i64::MIN, 0)),
             jobs: BTreeMap::new(),
@@ -121,12 +133,15 @@ impl<'a> Booking<'a> {
         Ok(self.order.get(place).copied())
     }
 
-    /// A job, if nothing holds it, and what others hold of the pools.
+    /// A job that this node asks for, if nothing holds it.
     pub(super) async fn eligible(
         &mut self,
         change: &mut Change<'_>,
         id: JobId,
-    ) -> Result<Option<(&mut Job, &PoolUse)>, Error> {
+        node: &NodeName,
+    ) -> Result<Option<Eligible<'_>>, Error> {
+        let clock = (self.rules, self.now);
+        self.shun.prepare(change, (id, node), clock).await?;
         let job = match self.jobs.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Job::look(change, id).await?),
@@ -141,7 +156,11 @@ impl<'a> Booking<'a> {
         };
         let held = self.others.to(&job.standing.client, self.rules);
         let free = pick::holds(&candidate, &held, self.now).is_empty();
-        Ok(free.then_some((job, &self.others.pools)))
+        Ok(free.then_some(Eligible {
+            job,
+            pools: &self.others.pools,
+            shun: &self.shun,
+        }))
     }
 
     /// Notes a lease of so many tasks.

@@ -10,6 +10,7 @@ use super::{
     moves::{self, Standing},
     nodes,
     statements::{Change, close, failed, no_such_session, one},
+    strikes,
 };
 use crate::{
     AttemptState, Error, JobState, Rules,
@@ -110,6 +111,7 @@ pub(super) async fn finish(
         by.spent_tasks = tasks;
         if held.booked {
             nodes::praise(change, &held.node).await?;
+            strikes::clear(change, held).await?;
         }
     } else {
         by.failed = tasks;
@@ -136,6 +138,9 @@ async fn try_again(
     let standing = moves::standing(change, held.job).await?;
     if !matches!(standing.state, JobState::Waiting | JobState::Running) {
         return Ok(false);
+    }
+    if strikes::counts(fault) {
+        strikes::add(change, held, &standing).await?;
     }
     let verdict = if held.tasks > 1 {
         retry::of_several(fault)

@@ -21,6 +21,7 @@ mod queues;
 mod reap;
 mod schema;
 mod statements;
+mod strikes;
 mod upgrade;
 mod why;
 mod wrangle;

@@ -157,11 +157,13 @@ async fn notify(
     query.execute(&mut **change).await.map(drop).map_err(failed)
 }
 
-/// Nothing of a job that is over is tried again.
+/// Nothing of a job that is over is tried again, and how it did on which node is forgotten.
 async fn forget_retries(change: &mut Change<'_>, job: JobId) -> Result<(), Error> {
     for query in [
         "DELETE FROM again WHERE job = ?",
         "UPDATE step SET again = 0 WHERE job = ? AND again > 0",
+        "DELETE FROM strike WHERE job = ?",
+        "DELETE FROM worked WHERE job = ?",
     ] {
         let done = sqlx::query(query).bind(job.to_string());
         done.execute(&mut **change).await.map_err(failed)?;

@@ -9,7 +9,7 @@ use safelight_policies::{
 
 use super::{
     SqliteLedger,
-    booking::{Booking, Job},
+    booking::{Booking, Eligible, Job},
     counts::Shift,
     statements::{Change, NewAttempt, begin, failed, give, newest},
 };
@@ -203,10 +203,16 @@ async fn choose(
     let mut place = 0;
     while let Some(id) = booking.at(change, place).await? {
         place += 1;
-        let Some((job, pools)) = booking.eligible(change, id).await? else {
+        let Some(found) = booking.eligible(change, id, &node.name).await? else {
             continue;
         };
+        let Eligible { job, pools, shun } = found;
         for step in pick::steps_for(spec, pools, &job.outline, &job.counts) {
+            let needs = job.outline.steps.get(step as usize);
+            let kept = needs.and_then(|it| shun.keeps(id, &node.name, (it, pools.sizes())));
+            if kept.is_some() {
+                continue;
+            }
             let Some(taken) = take(change, job, (step, slots), &node.name, now).await? else {
                 continue;
             };

@@ -23,7 +23,7 @@ use crate::Error;
 const APPLICATION: i64 = 0x534c_4c47;
 
 /// The schema that this program writes.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
 /// How long a change waits for another process's change.
 const BUSY: Duration = Duration::from_secs(10);
@@ -174,7 +174,8 @@ async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), E
 
 /// Takes a ledger of this version through all that came after it.
 async fn take_from(change: &mut Change<'_>, version: i64) -> Result<(), Error> {
-    for (to, script) in (2..).zip([upgrade::TO_2, upgrade::TO_3, upgrade::TO_4]) {
+    let scripts = [upgrade::TO_2, upgrade::TO_3, upgrade::TO_4, upgrade::TO_5];
+    for (to, script) in (2..).zip(scripts) {
         if to > version {
             run(change, script).await?;
         }

@@ -182,3 +182,24 @@ INSERT INTO usage
     WHERE own.ended_at IS NOT NULL GROUP BY job.client, own.ended_at / 86400;
 PRAGMA user_version = 4;
 ";
+
+/// From 4 to 5: how jobs that are not over do on each node. What failed before is not held against a node.
+pub(super) const TO_5: &str = "
+CREATE TABLE strike (
+    job TEXT NOT NULL REFERENCES job (id),
+    node TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    task INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    PRIMARY KEY (job, node, step, task)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE worked (
+    job TEXT NOT NULL REFERENCES job (id),
+    node TEXT NOT NULL,
+    PRIMARY KEY (job, node)
+) STRICT, WITHOUT ROWID;
+INSERT INTO worked SELECT DISTINCT own.job, own.node FROM attempt AS own
+    JOIN job ON job.id = own.job AND job.queue = 'active'
+    WHERE own.state = 'committed' AND own.booked = 1;
+PRAGMA user_version = 5;
+";

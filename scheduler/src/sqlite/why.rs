@@ -9,6 +9,7 @@ use super::{
     moves, nodes,
     places::placement_of,
     statements::{Change, begin, failed, outline_of},
+    strikes::Shun,
 };
 use crate::{
     Error, Hold, JobState, Placement, Queue, SlotEntry, StepAnswer,
@@ -55,13 +56,14 @@ impl SqliteLedger {
             dead_max: standing.terms.dead_max(&self.rules),
         };
         let slots = nodes::slots(&mut change, &self.rules, now).await?;
+        let shun = Shun::look(&mut change, &self.rules).await?;
         let mut steps = Vec::new();
         for (step, count) in (0u32..).zip(&counts) {
             if count.done < count.tasks {
                 let kept_from = kept_from(&mut change, job, step, now).await?;
                 steps.push(StepAnswer {
                     kept_from,
-                    ..answer(&outline, &counts, step, (&slots, &others.pools))
+                    ..answer(&outline, &counts, step, (&slots, &others.pools, &shun))
                 });
             }
         }
@@ -80,15 +82,17 @@ fn answer(
     outline: &Outline,
     counts: &[StepCount],
     step: u32,
-    (slots, pools): (&[SlotEntry], &PoolUse),
+    (slots, pools, shun): (&[SlotEntry], &PoolUse, &Shun),
 ) -> StepAnswer {
     let hold = pick::step_hold(outline, counts, step as usize, pools);
     let needs = outline.steps.get(step as usize);
     let slots = slots.iter().filter_map(|slot| {
+        let needs = (needs?, pools.sizes());
         Some(SlotAnswer {
             place: slot.place.clone(),
             unavailable: slot.unavailable,
-            lacks: mismatches(&slot.spec, pools.sizes(), needs?),
+            lacks: mismatches(&slot.spec, needs.1, needs.0),
+            failed_here: shun.among(outline.job, &slot.place.node, needs, slots),
         })
     });
     StepAnswer {

@@ -178,3 +178,116 @@ async fn a_job_goes_on_beside_what_was_given_up_until_it_is_too_much() {
     assert_eq!(site.takes(place("n1", 0), START).await, "1:1.0");
     site.recount().await;
 }
+
+/// A site with two nodes of one slot each, and a job of six tasks with a result from `n22`.
+async fn two_nodes(rules: Rules) -> Site {
+    let site = Site::with(rules).await;
+    site.node("n1", &[slot(4)], START).await;
+    site.node("n22", &[slot(4)], START).await;
+    site.receive(&outline(1, &[(6, &[])]), START).await;
+    let good = site.given(place("n22", 0), START).await;
+    assert_eq!(site.commit(&good, START).await, Settlement::Accepted);
+    site
+}
+
+/// What `why` says of the slot of `n1`.
+async fn said(site: &Site) -> String {
+    let why = site.ledger.why(job(1), START).await.unwrap();
+    why.steps[0].slots[0].to_string()
+}
+
+const KEPT: &str = "n1/0: kept from this node: its sessions failed here 3 times, and others work";
+
+#[tokio::test]
+async fn a_job_is_kept_from_a_node_on_which_only_it_fails() {
+    for (job_faults, kept) in [(3, true), (0, false)] {
+        let site = two_nodes(Rules {
+            job_faults,
+            ..Rules::default()
+        })
+        .await;
+        for _ in 0..2 {
+            fail(&site, &Cause::Exited { code: 127 }).await;
+        }
+        assert_eq!(said(&site).await, "n1/0: fits");
+        fail(&site, &Cause::Exited { code: 127 }).await;
+        if !kept {
+            assert_eq!(said(&site).await, "n1/0: fits");
+            assert_eq!(site.takes(place("n1", 0), START).await, "1:0.1");
+            continue;
+        }
+        assert_eq!(said(&site).await, KEPT);
+        // Another job is not; and what failed there is done elsewhere, before it was given up.
+        site.receive(&outline(2, &[(1, &[])]), START).await;
+        assert_eq!(site.takes(place("n1", 0), START).await, "2:0.0");
+        let elsewhere = site.given(place("n22", 0), START).await;
+        assert_eq!((elsewhere.task.task, elsewhere.leased.attempt), (1, 4));
+        assert_eq!(site.commit(&elsewhere, START).await, Settlement::Accepted);
+        site.recount().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_not_kept_from_the_only_node_that_could_take_it() {
+    let site = two_nodes(Rules::default()).await;
+    for _ in 0..3 {
+        fail(&site, &Cause::Exited { code: 127 }).await;
+    }
+    assert_eq!(site.takes(place("n1", 0), START).await, "-");
+    // A busy node is one to wait for; one that is drained is not.
+    let busy = site.given(place("n22", 0), START).await;
+    assert_eq!(said(&site).await, KEPT);
+    assert_eq!(
+        site.end(&busy, &Cause::Canceled, START).await,
+        Settlement::Accepted
+    );
+    let other = crate::site::node("n22");
+    site.ledger.drain_node(&other).await.unwrap();
+    assert_eq!(said(&site).await, "n1/0: fits");
+    let given = site.given(place("n1", 0), START).await;
+    // A result there clears it.
+    assert_eq!(site.commit(&given, START).await, Settlement::Accepted);
+    site.ledger.resume_node(&other).await.unwrap();
+    assert_eq!(said(&site).await, "n1/0: fits");
+}
+
+#[tokio::test]
+async fn a_task_that_fails_on_two_nodes_is_held_against_neither() {
+    let site = two_nodes(Rules::default()).await;
+    for _ in 0..3 {
+        fail(&site, &Cause::Exited { code: 3 }).await;
+    }
+    assert_eq!(said(&site).await, KEPT);
+    let given = site.given(place("n22", 0), START).await;
+    let cause = Cause::Exited { code: 3 };
+    assert_eq!(site.end(&given, &cause, START).await, Settlement::Accepted);
+    assert_eq!(said(&site).await, "n1/0: fits");
+    assert_eq!(site.takes(place("n1", 0), START).await, "1:0.2");
+}
+
+#[tokio::test]
+async fn where_nothing_works_no_node_is_the_reason_and_a_retry_begins_anew() {
+    let site = Site::with(Rules {
+        task_retries: 9,
+        ..Rules::default()
+    })
+    .await;
+    site.node("n1", &[slot(4)], START).await;
+    site.node("n22", &[slot(4)], START).await;
+    site.receive(&outline(1, &[(2, &[])]), START).await;
+    let waits = site.given(place("n22", 0), START).await;
+    for _ in 0..9 {
+        fail(&site, &Cause::Exited { code: 127 }).await;
+    }
+    assert_eq!(said(&site).await, "n1/0: fits");
+    fail(&site, &Cause::Exited { code: 127 }).await;
+    // The result that shows that it is the node comes late: the job is over, and forgets.
+    assert_eq!(site.commit(&waits, START).await, Settlement::Accepted);
+    assert_eq!(site.state(1).await, JobState::Failed);
+    assert_eq!(
+        site.ledger.retry(job(1), START).await.unwrap(),
+        done(JobState::Waiting)
+    );
+    assert_eq!(site.takes(place("n1", 0), START).await, "1:0.1");
+    site.recount().await;
+}

@@ -11,8 +11,13 @@ use crate::site::{START, TTL, job, outline, place, recount, session};
 /// The schema as version 1 wrote it.
 const FIRST: &str = include_str!("version-1.sql");
 
-/// Ledgers that versions 2 and 3 wrote themselves, dumped: the same jobs, letters, prekeys and errands in each.
-const LATER: [&str; 2] = [include_str!("version-2.sql"), include_str!("version-3.sql")];
+/// Ledgers that versions 2 and 3 wrote themselves, and the latter as version 4 took it up, dumped: the same jobs, letters, prekeys and errands
+/// in each.
+const LATER: [&str; 3] = [
+    include_str!("version-2.sql"),
+    include_str!("version-3.sql"),
+    include_str!("version-4.sql"),
+];
 
 /// A file with a ledger of an earlier version in it.
 async fn restored(path: &Path, dump: &'static str) -> SqliteConnection {
@@ -112,10 +117,10 @@ async fn a_first_ledger_goes_on_with_all_it_held() {
         .fetch_one(&mut raw)
         .await
         .unwrap();
-    assert_eq!(version.get::<i64, _>(0), 4);
+    assert_eq!(version.get::<i64, _>(0), 5);
 }
 
-/// What a ledger of version 2 or 3 held of jobs, by today's questions.
+/// What a ledger of version 2, 3 or 4 held of jobs, by today's questions.
 async fn jobs_are_kept(ledger: &SqliteLedger, raw: &mut SqliteConnection) {
     use JobState::{Canceled, New, Running, Waiting};
     for (number, state) in (1..).zip([Running, Waiting, Waiting, Canceled, New]) {
@@ -135,6 +140,13 @@ async fn jobs_are_kept(ledger: &SqliteLedger, raw: &mut SqliteConnection) {
     assert_eq!(row.get::<String, _>(0), "river");
     let amounts = [1, 2, 3, 4, 5].map(|column| row.get::<i64, _>(column));
     assert_eq!(amounts, [4, 3, 24, 192, 9]);
+    // Where a job that is not over has results from.
+    let query = "SELECT job || ' ' || node FROM worked";
+    let rows = sqlx::query(query).fetch_all(&mut *raw).await.unwrap();
+    let [row] = rows.as_slice() else {
+        panic!("{} rows", rows.len())
+    };
+    assert_eq!(row.get::<String, _>(0), format!("{} north", job(1)));
 }
 
 /// And of mail.
@@ -164,7 +176,7 @@ async fn a_later_ledger_goes_on_with_all_it_held() {
         };
         assert_eq!(found(&mut raw).await, version);
         let ledger = SqliteLedger::open(&path).await.unwrap();
-        assert_eq!(found(&mut raw).await, 4);
+        assert_eq!(found(&mut raw).await, 5);
         recount(&mut raw).await;
         jobs_are_kept(&ledger, &mut raw).await;
         mail_is_kept(&ledger).await;
@@ -190,8 +202,9 @@ async fn a_later_ledger_goes_on_with_all_it_held() {
 async fn an_upgraded_ledger_has_the_schema_of_a_new_one() {
     let directory = tempfile::tempdir().unwrap();
     let mut schemas = Vec::new();
-    let old = [Some(FIRST), Some(LATER[0]), Some(LATER[1]), None];
-    for (name, old) in ["1", "2", "3", "new"].into_iter().zip(old) {
+    let [second, third, fourth] = LATER.map(Some);
+    let old = [Some(FIRST), second, third, fourth, None];
+    for (name, old) in ["1", "2", "3", "4", "new"].into_iter().zip(old) {
         let path = directory.path().join(name);
         let options = SqliteConnectOptions::new()
             .filename(&path)
@@ -206,8 +219,8 @@ async fn an_upgraded_ledger_has_the_schema_of_a_new_one() {
         let rows = schema.fetch_all(&mut raw).await.unwrap();
         schemas.push(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>());
     }
-    assert!(schemas[3].len() > 15);
-    for old in &schemas[..3] {
-        assert_eq!(*old, schemas[3]);
+    assert!(schemas[4].len() > 15);
+    for old in &schemas[..4] {
+        assert_eq!(*old, schemas[4]);
     }
 }
