@@ -150,22 +150,21 @@ fn look(parent: &Channel, wish: &Wish) -> Result<(), Failure> {
     // Whoever holds the other end of the mount, it is not us: with the site's process it is gone.
     drop(device);
     let shown = asked.or_fail(Kind::Environment).and_then(|()| {
-        let sign = |message: &[u8]| secret.sign.sign(OPERATOR_CONTEXT, message);
+        let sign = move |message: &[u8]| secret.sign.sign(OPERATOR_CONTEXT, message);
         converse(parent, &site, wish, sign)
     });
-    drop(secret);
     mounting::unmount(&wish.directory);
     shown
 }
 
-/// Answers the site until the look is over.
+/// Answers the site until the look is over. It signs once, and from then on the operator's key is not here any more.
 fn converse(
     parent: &Channel,
     site: &Channel,
     wish: &Wish,
-    sign: impl Fn(&[u8]) -> [u8; 64],
+    sign: impl FnOnce(&[u8]) -> [u8; 64],
 ) -> Result<(), Failure> {
-    let mut shown = false;
+    let (mut shown, mut sign) = (false, Some(sign));
     loop {
         let said = match site.recv::<FromSite>() {
             Ok(Some(said)) => said.message,
@@ -178,6 +177,10 @@ fn converse(
         match said {
             FromSite::Sign { view_key, session } => {
                 let message = LookRequest::message(&wish.grant, &view_key, session);
+                let sign = sign.take().ok_or_else(|| {
+                    let message = "the site wants a second signature, and gets none";
+                    Failure::new(Kind::Denied, message)
+                })?;
                 let signed = ToSite::Signed(sign(&message).to_vec());
                 site.send(&signed).or_fail(Kind::Environment)?;
             }

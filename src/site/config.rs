@@ -44,6 +44,10 @@ pub(crate) struct Config {
     /// And after how many records at the latest.
     #[serde(default = "checkpoint_records")]
     pub(crate) checkpoint_records: u64,
+    /// Whether users of this host may look at jobs by grants of their clients. Nobody may unless the operator of the site says so: whoever
+    /// has an account on the host can then ask.
+    #[serde(default)]
+    pub(crate) looks: bool,
     /// One-time prekeys that each client has in advance.
     #[serde(default = "prekeys")]
     pub(crate) prekeys: u64,
@@ -100,6 +104,7 @@ impl Config {
             lease: lease(),
             checkpoint: checkpoint(),
             checkpoint_records: checkpoint_records(),
+            looks: false,
             prekeys: prekeys(),
             away: None,
             rules: Rules::default(),

@@ -69,7 +69,7 @@ pub(crate) fn serve(state: &State) -> Result<(), Failure> {
             std::thread::sleep(poll);
         });
     }
-    if desk.config.role == Role::Remote {
+    if desk.config.role == Role::Remote && desk.config.looks {
         let looks = Looks::open(state, loops.ending())?;
         site.standing = looks.standing();
         loops.run(move |_| looks.turn());

@@ -258,7 +258,6 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
     })?;
     let books = Books::open(&state)?;
     let before = granted::is_revoked(&state, &grant);
-    let opened = OpenedJob::open(&state, grant.job)?;
     let (subject, now) = (number.to_string(), process::now_seconds());
     let add = books
         .ledger()
@@ -269,9 +268,10 @@ pub(super) fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
         terminal::say(format!("{number} was revoked before"));
         return Ok(());
     }
-    note(&state, &opened, &format!("{number} is revoked"))?;
     terminal::say(format!(
         "{number} is revoked; its site is told by the next letter"
     ));
-    Ok(())
+    // It is revoked, whatever else of the job can be read: keys that were erased leave nothing to put on a log.
+    let opened = OpenedJob::open(&state, grant.job)?;
+    note(&state, &opened, &format!("{number} is revoked"))
 }
