@@ -204,11 +204,7 @@ fn story(
 
     let cause = wait(parent, &lifeline, &trouble)?;
     let poisoned = serving.finish(LET_GO)?;
-    let cause = match cause {
-        // Why what was written is spoiled says more than that it is.
-        Cause::NotAuthentic | Cause::AuditLost | Cause::Flooded => cause,
-        _ => poisoned.unwrap_or(cause),
-    };
+    let cause = spoiled(cause, poisoned);
     let cause = if cause.is_success() {
         serving.expected(&given, &log)?.unwrap_or(cause)
     } else {
@@ -217,6 +213,15 @@ fn story(
     let sealed = serving.seal(&order, &key, &attempt, cause, random)?;
     log.sync()?;
     Ok(sealed)
+}
+
+/// The cause of an end after which what was written may be spoiled.
+fn spoiled(cause: Cause, poisoned: Option<Cause>) -> Cause {
+    match cause {
+        // Why what was written is spoiled says more than that it is.
+        Cause::NotAuthentic | Cause::AuditLost | Cause::Flooded => cause,
+        _ => poisoned.unwrap_or(cause),
+    }
 }
 
 /// The inputs, and above them the results of earlier tasks, lowest first: each as it was signed, or none at all.

@@ -57,8 +57,8 @@ use crate::{
 use counts::{Shift, counts, restate, shift};
 use finish::{Ending, finish, held};
 use statements::{
-    Change, NewAttempt, anchor_of, begin, close, failed, give, keep_anchor, newest,
-    no_such_session, note_cause, one, outline_of,
+    Change, NewAttempt, anchor_of, begin, close, failed, give_one, keep_anchor, newest, note_cause,
+    one, outline_of,
 };
 
 /// The ledger of one site, on one host. May be open in several processes at once.
@@ -152,11 +152,7 @@ impl SqliteLedger {
             slot: place.slot.0,
             booked: false,
         };
-        let fences = give(&mut change, &[new], (now, expires)).await?;
-        let fence = fences
-            .first()
-            .copied()
-            .ok_or_else(|| no_such_session(session))?;
+        let fence = give_one(&mut change, new, (now, expires)).await?;
         restate(&mut change, &outline, &self.rules, now).await?;
         change.commit().await.map_err(failed)?;
         Ok(Leasing::Leased(Leased {

@@ -142,6 +142,17 @@ pub(super) async fn give(
         .collect()
 }
 
+/// The same for one.
+pub(super) async fn give_one(
+    change: &mut Change<'_>,
+    new: NewAttempt,
+    times: (u64, u64),
+) -> Result<Fence, Error> {
+    let session = new.session;
+    let fence = give(change, &[new], times).await?.pop();
+    fence.ok_or_else(|| no_such_session(session))
+}
+
 /// Takes an attempt out of the running state.
 pub(super) async fn close(
     change: &mut Change<'_>,
